@@ -1,0 +1,40 @@
+# make chat: install, fetch the built-in models once, start the chat.
+# make test: the same with the test tools, then the tests.
+# Nothing that is done already is done again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: chat test lint models docs clean
+
+chat: $(VENV)/installed
+	@$(BIN)/chatbot
+
+test: $(VENV)/installed-test
+	$(BIN)/chatbot models fetch
+	$(BIN)/python -m pytest -q
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+docs: $(VENV)/installed-test
+	$(BIN)/python -m docs.generate
+
+clean:
+	rm -rf $(VENV)
+
+# torch's own range keeps pip on a build that the index offers for this machine.
+$(VENV)/installed: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
+		echo "make: $(PYTHON) -m venv failed: install Python 3.11 to 3.13 with venv (on Debian: apt-get install python3-venv)" >&2; \
+		rm -rf $(VENV); exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --progress-bar on --editable .
+	@touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	@touch $@

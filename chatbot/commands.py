@@ -1,0 +1,498 @@
+"""Slash commands: one table, from which /help, completion and the documentation come.
+
+A command is a function of a session and its argument; what it shows goes to `session.screen`, what
+the loop shall do next is its Outcome. Knows the chat and its memory; nothing about keys. A wrong
+argument is a BadInput, shown by the loop as one line.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from chatbot.errors import BadInput
+from chatbot.hints import nearest
+from chatbot.screen import Screen, clip
+from memory.types import Hit, Turn
+
+if TYPE_CHECKING:
+    from chatbot.chat import Chat
+
+SHOWN = 20  # turns or conversations that a list shows unless told otherwise
+FOUND = 10  # hits of /memory search
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the loop shall do after a command: leave, generate the reply anew, or begin the next
+    prompt with some text."""
+
+    leave: bool = False
+    regenerate: bool = False
+    prefill: str = ""
+
+
+class Session(Protocol):
+    """What a command works on. `ask` puts a yes-or-no question; no is the default."""
+
+    chat: "Chat"
+    screen: Screen
+
+    def ask(self, question: str) -> bool: ...
+
+
+Choices = Callable[["Chat"], Iterable[tuple[str, str]]]  # values of an argument, with descriptions
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One row of the table. `choices` are completed; they are looked up when asked for."""
+
+    name: str
+    argument: str
+    help: str
+    run: Callable[[Session, str], Outcome | None]
+    aliases: tuple[str, ...] = ()
+    choices: Choices | None = None
+
+    @property
+    def usage(self) -> str:
+        return f"/{self.name} {self.argument}".rstrip()
+
+
+def run(session: Session, line: str) -> Outcome | None:
+    """Run the command in `line`, which begins with a slash.
+
+    Errors: BadInput and whatever the command meets (ChatbotFault, MemoryFault).
+    """
+    name, _, argument = line[1:].partition(" ")
+    if "\n" in name:
+        name, _, argument = line[1:].partition("\n")
+    return find(name).run(session, argument.strip())
+
+
+def find(name: str) -> Command:
+    """The command of this name or alias. Errors: BadInput that gives the nearest."""
+    by_name = {key: command for command in COMMANDS for key in (command.name, *command.aliases)}
+    if found := by_name.get(name.lower()):
+        return found
+    near = nearest(name, by_name)
+    hint = near.replace("did you mean ", "did you mean /") if "?" in near else ": /help lists them"
+    raise BadInput(f"no command /{name}{hint} (a prompt that starts with a slash: //{name})")
+
+
+def complete(chat: "Chat", text: str) -> Iterator[tuple[str, int, str]]:
+    """Completions of a line: what to insert, how many characters it replaces, a description."""
+    name, space, argument = text[1:].partition(" ")
+    if not text.startswith("/") or "\n" in text:
+        return
+    if not space:
+        for command in COMMANDS:
+            if command.name.startswith(name.lower()):
+                yield f"/{command.name}", len(text), command.help
+        return
+    for command in COMMANDS:
+        if name.lower() in (command.name, *command.aliases) and command.choices is not None:
+            for value, description in command.choices(chat):
+                if value.startswith(argument) and value != argument:
+                    yield value, len(argument), description
+
+
+def table() -> str:
+    """The commands as a Markdown table, for the documentation."""
+    rows = [
+        f"| `{command.usage.replace('|', chr(92) + '|')}` | {command.help} |"
+        for command in COMMANDS
+    ]
+    return "\n".join(["| command | what it does |", "| --- | --- |", *rows])
+
+
+# -- the session ----------------------------------------------------------------------------------
+
+
+def _help(session: Session, argument: str) -> None:
+    if argument:
+        command = find(argument.lstrip("/"))
+        session.screen.pair(command.usage, command.help)
+        if command.aliases:
+            session.screen.note("also " + ", ".join(f"/{alias}" for alias in command.aliases))
+        return
+    width = max(len(command.usage) for command in COMMANDS) + 2
+    for command in COMMANDS:
+        session.screen.pair(command.usage, command.help, width)
+    session.screen.line()
+    width = max(len(keys) for keys, _ in KEYS) + 2
+    for keys, meaning in KEYS:
+        session.screen.pair(keys, meaning, width)
+
+
+def _exit(session: Session, argument: str) -> Outcome:
+    return Outcome(leave=True)
+
+
+def _new(session: Session, argument: str) -> None:
+    session.chat.new()
+    session.screen.note("a new conversation; what was said before is still remembered")
+
+
+def _private(session: Session, argument: str) -> None:
+    chat = session.chat
+    if argument not in ("", "on", "off"):
+        raise BadInput(f"/private takes on or off, not {argument!r}")
+    if argument == "off" or (not argument and chat.private):
+        chat.new()
+        session.screen.note("a new conversation, which is stored again; the private one is gone")
+    else:
+        chat.new(private=True)
+        session.screen.note("a private conversation: nothing of it is stored, /new ends it")
+
+
+def _model(session: Session, argument: str) -> None:
+    chat = session.chat
+    if argument:
+        chat.use_model(argument)
+        session.screen.note(f"loading {argument}; the next reply waits for it")
+        return
+    state = "" if chat.ready else " (loading)"
+    session.screen.line(chat.settings.model + state)
+    session.screen.note("/model NAME changes it; `chatbot models list` names some that fit here")
+
+
+def _system(session: Session, argument: str) -> None:
+    chat = session.chat
+    if argument:
+        chat.settings.system = None if argument == "default" else argument
+        session.screen.note("the system prompt is changed from the next prompt on")
+    session.screen.line(chat.system)
+
+
+def _set(session: Session, argument: str) -> None:
+    chat = session.chat
+    if argument:
+        key, _, value = argument.replace("=", " ", 1).partition(" ")
+        if not value.strip():
+            raise BadInput(f"/set {key} needs a value: /set KEY VALUE")
+        chat.settings.decoding = chat.settings.decoding.with_settings({key: value.strip()})
+    _show_decoding(session)
+
+
+def _strategy(session: Session, argument: str) -> None:
+    from chatbot.settings import with_strategy
+
+    settings = session.chat.settings
+    if argument:
+        settings.decoding = with_strategy(settings, argument).decoding
+    _show_decoding(session)
+
+
+def _show_decoding(session: Session) -> None:
+    values = session.chat.settings.decoding.as_dict()
+    session.screen.line(
+        ", ".join(f"{key} {'-' if value is None else value}" for key, value in values.items())
+    )
+
+
+def _stats(session: Session, argument: str) -> None:
+    chat = session.chat
+    stats: dict[str, object] = dict(chat.memory.stats())
+    stats["window"] = "{} of {} tokens".format(*chat.window_used)
+    if chat.last is not None and (usage := chat.last.usage) is not None:
+        seconds = max(usage.total - usage.first_token, 1e-6)
+        stats["last prompt"] = f"{usage.prompt} tokens, {usage.reused} of them kept from before"
+        stats["last reply"] = (
+            f"{usage.reply} tokens, first after {usage.first_token:.2f} s,"
+            f" then {max(usage.reply - 1, 0) / seconds:.1f} tokens/s"
+        )
+    width = max(map(len, stats)) + 2
+    for key, value in stats.items():
+        session.screen.pair(key, str(value), width)
+
+
+# -- the memory -----------------------------------------------------------------------------------
+
+
+def _memory(session: Session, argument: str) -> None:
+    verb, _, rest = argument.partition(" ")
+    if not verb:
+        verb = "list"
+    if verb not in _MEMORY:
+        raise BadInput(f"no /memory {verb}{nearest(verb, _MEMORY)}")
+    _MEMORY[verb][0](session, rest.strip())
+
+
+def _memory_search(session: Session, argument: str) -> None:
+    if not argument:
+        raise BadInput("/memory search needs words to search for")
+    session.screen.note("searching…")
+    hits = session.chat.memory.recall(argument, k=FOUND)
+    _show_hits(session, hits)
+    if not hits:
+        session.screen.note("nothing found")
+
+
+def _memory_list(session: Session, argument: str) -> None:
+    limit = _number(argument, "/memory list") if argument else SHOWN
+    turns = session.chat.memory.log.turns(limit=limit)
+    for turn in turns:
+        _show_turn(session, turn)
+    if not turns:
+        session.screen.note("the memory is empty: nothing was said yet")
+
+
+def _memory_show(session: Session, argument: str) -> None:
+    for id_ in _numbers(argument, "/memory show"):
+        turn = session.chat.memory.log.turn(id_)
+        session.screen.line(_label(turn), "marker")
+        session.screen.line(turn.text)
+
+
+def _memory_forget(session: Session, argument: str) -> None:
+    ids = _numbers(argument, "/memory forget")
+    log = session.chat.memory.log
+    for id_ in ids:
+        _show_turn(session, log.turn(id_))
+    count = f"{len(ids)} turn{'s' if len(ids) > 1 else ''}"
+    if session.ask(f"Forget {count} for good?"):
+        session.chat.memory.forget(ids)
+        session.chat.history = [turn for turn in session.chat.history if turn.id not in ids]
+        session.screen.note(f"forgot {count}")
+    else:
+        session.screen.note("nothing was forgotten")
+
+
+def _memory_pin(session: Session, argument: str) -> None:
+    for id_ in _numbers(argument, "/memory pin"):
+        session.chat.memory.pin(id_)
+        session.screen.note(f"pinned turn {id_}")
+
+
+def _memory_unpin(session: Session, argument: str) -> None:
+    for id_ in _numbers(argument, "/memory unpin"):
+        session.chat.memory.unpin(id_)
+        session.screen.note(f"unpinned turn {id_}")
+
+
+_MEMORY: dict[str, tuple[Callable[[Session, str], None], str]] = {
+    "search": (_memory_search, "QUERY: turns that bear on it, best first"),
+    "list": (_memory_list, "[N]: the newest turns"),
+    "show": (_memory_show, "ID…: turns in full"),
+    "forget": (_memory_forget, "ID…: delete turns for good, after asking"),
+    "pin": (_memory_pin, "ID…: mark turns as worth keeping"),
+    "unpin": (_memory_unpin, "ID…: take the mark off"),
+}
+
+
+def _why(session: Session, argument: str) -> None:
+    last = session.chat.last
+    if last is None:
+        raise BadInput("there is no reply yet in this session")
+    if not last.hits:
+        session.screen.note("the last reply was given no memories")
+    _show_hits(session, last.hits)
+
+
+# -- the conversation -----------------------------------------------------------------------------
+
+
+def _regenerate(session: Session, argument: str) -> Outcome:
+    return Outcome(regenerate=True)
+
+
+def _undo(session: Session, argument: str) -> None:
+    prompt = session.chat.undo()
+    session.screen.note(f"taken back: {clip(prompt, 60)}")
+
+
+def _edit(session: Session, argument: str) -> Outcome:
+    return Outcome(prefill=session.chat.undo())
+
+
+def _history(session: Session, argument: str) -> None:
+    limit = _number(argument, "/history") if argument else SHOWN
+    history = session.chat.history
+    if len(history) > limit:
+        session.screen.note(f"({len(history) - limit} earlier turns: /history {len(history)})")
+    show_turns(session.screen, history[-limit:])
+    if not history:
+        session.screen.note("nothing was said yet in this conversation")
+
+
+def _resume(session: Session, argument: str) -> None:
+    chat = session.chat
+    if not argument:
+        for each in chat.memory.log.conversations()[-SHOWN:]:
+            text = f"{_when(each.latest)}  {clip(each.title, 60)} ({each.turns} turns)"
+            session.screen.pair(f"{each.id:>4}", text, 6)
+        session.screen.note("/resume ID goes on with one of them")
+        return
+    chat.resume(_number(argument, "/resume"))
+    show_turns(session.screen, chat.history[-4:])
+
+
+def _rename(session: Session, argument: str) -> None:
+    chat = session.chat
+    if not argument:
+        raise BadInput("/rename needs a title")
+    if chat.private:
+        raise BadInput("a private conversation isn't stored, so it has no title")
+    if chat.conversation is None:
+        raise BadInput("this conversation has no turn yet: say something first")
+    chat.memory.log.rename(chat.conversation, " ".join(argument.split()))
+    session.screen.note(f"conversation {chat.conversation} is now called {clip(argument, 60)}")
+
+
+def _export(session: Session, argument: str) -> None:
+    if not argument:
+        raise BadInput("/export needs a file that ends in .md or .json")
+    path = Path(argument).expanduser()
+    if path.suffix.lower() not in (".md", ".json"):
+        raise BadInput(f"can't export to {path}: give a file that ends in .md or .json")
+    if not session.chat.history:
+        raise BadInput("nothing to export: nothing was said yet in this conversation")
+    text = export(session.chat.history, path.suffix.lower())
+    if path.exists() and not session.ask(f"{path} is there already. Write over it?"):
+        session.screen.note(f"{path} was left as it is")
+        return
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"can't write {path} ({error.strerror}): choose another place") from error
+    session.screen.note(f"wrote {len(session.chat.history)} turns to {path}")
+
+
+def export(history: Sequence[Turn], suffix: str) -> str:
+    """A conversation as a Markdown (".md") or JSON (".json") file."""
+    if suffix == ".json":
+        rows = [asdict(turn) | {"at": turn.at.isoformat()} for turn in history]
+        return json.dumps(rows, ensure_ascii=False, indent=2) + "\n"
+    parts = [f"**{turn.speaker}** · {_when(turn.at)}\n\n{turn.text}\n" for turn in history]
+    return "\n".join(parts)
+
+
+# -- how things look ------------------------------------------------------------------------------
+
+
+def show_turns(screen: Screen, turns: Iterable[Turn]) -> None:
+    """Turns of a conversation, as they were said."""
+    for turn in turns:
+        status = "" if turn.status == "complete" else f" ({turn.status})"
+        screen.line(f"{turn.speaker}{status}:", "user" if turn.role == "user" else "marker")
+        screen.line(turn.text)
+
+
+def _show_turn(session: Session, turn: Turn) -> None:
+    pin = "* " if turn.pinned else ""
+    label = f"{turn.id:>5}  {_when(turn.at)}  {turn.speaker}: "
+    room = max(session.screen.width - len(label) - len(pin), 20)
+    session.screen.pair(f"{turn.id:>5}", label[7:] + pin + clip(turn.text, room), 7)
+
+
+def _show_hits(session: Session, hits: Iterable[Hit]) -> None:
+    for hit in hits:
+        parts = ", ".join(f"{name} {share:+.2f}" for name, share in hit.parts.items())
+        session.screen.pair(f"{hit.score:.2f}", _label(hit.turn))
+        session.screen.line(f"     {clip(hit.turn.text, 300)}")
+        found = f"     cosine {hit.dense:.2f}, words {hit.lexical:.2f}"
+        session.screen.note(found + (f"; score = {parts}" if parts else ""))
+
+
+def _label(turn: Turn) -> str:
+    pin = ", pinned" if turn.pinned else ""
+    status = "" if turn.status == "complete" else f", {turn.status}"
+    where = f"conversation {turn.conversation}"
+    return f"turn {turn.id}, {_when(turn.at)}, {turn.speaker}, {where}{pin}{status}"
+
+
+def _when(at: datetime) -> str:
+    return f"{at.astimezone():%Y-%m-%d %H:%M}"
+
+
+def _number(argument: str, command: str) -> int:
+    numbers = _numbers(argument, command)
+    if len(numbers) > 1:
+        raise BadInput(f"{command} takes one number, not {len(numbers)}")
+    return numbers[0]
+
+
+def _numbers(argument: str, command: str) -> list[int]:
+    """Ids or counts, from 1 up, each once."""
+    words = argument.replace(",", " ").split()
+    if not words:
+        raise BadInput(f"{command} needs a number")
+    for word in words:
+        if not word.isascii() or not word.isdigit() or not 0 < int(word) < 2**63:
+            raise BadInput(f"{command} takes numbers from 1 up, not {word!r}")
+    return list(dict.fromkeys(map(int, words)))
+
+
+def _strategies(chat: "Chat") -> Iterable[tuple[str, str]]:
+    from chatbot.decoding import STRATEGIES
+
+    about = {
+        "greedy": "the likeliest word each time",
+        "beam": "several candidate sentences are kept",
+        "sample": "drawn from the distribution",
+    }
+    return [(name, about.get(name, "")) for name in STRATEGIES]
+
+
+def _settings(chat: "Chat") -> Iterable[tuple[str, str]]:
+    values = chat.settings.decoding.as_dict()
+    return [(f"{key} ", f"now {value}") for key, value in values.items() if key != "strategy"]
+
+
+def _memory_verbs(chat: "Chat") -> Iterable[tuple[str, str]]:
+    return [(f"{verb} ", text) for verb, (_, text) in _MEMORY.items()]
+
+
+def _conversations(chat: "Chat") -> Iterable[tuple[str, str]]:
+    newest_first = reversed(chat.memory.log.conversations())
+    return [(str(each.id), clip(each.title, 40)) for each in newest_first][:SHOWN]
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("help", "[COMMAND]", "show the commands and keys", _help, ("h", "?")),
+    Command("exit", "", "leave", _exit, ("quit", "q")),
+    Command("new", "", "begin another conversation", _new),
+    Command("private", "[on|off]", "begin a conversation of which nothing is stored", _private),
+    Command("model", "[NAME]", "show or change the model", _model),
+    Command("system", "[TEXT|default]", "show or change the system prompt", _system),
+    Command(
+        "set", "[KEY VALUE]", "show or change the decoding settings", _set, choices=_settings
+    ),
+    Command(
+        "strategy",
+        "[greedy|beam|sample]",
+        "show or change how the next word is chosen",
+        _strategy,
+        choices=_strategies,
+    ),
+    Command(
+        "memory",
+        "search QUERY | list [N] | show|forget|pin|unpin ID…",
+        "look at what is remembered, and change it",
+        _memory,
+        choices=_memory_verbs,
+    ),
+    Command("why", "", "show which memories the last reply was given", _why),
+    Command("regen", "", "take the last reply back and generate another", _regenerate, ("retry",)),
+    Command("undo", "", "take the last prompt and its reply back", _undo),
+    Command("edit", "", "take the last exchange back and change its prompt", _edit),
+    Command("history", "[N]", "show this conversation", _history),
+    Command("resume", "[ID]", "list conversations, or go on with one", _resume, (), _conversations),
+    Command("rename", "TITLE", "give this conversation a title", _rename),
+    Command("export", "FILE", "write this conversation to a .md or .json file", _export),
+    Command("stats", "", "show counts, sizes and the cost of the last reply", _stats),
+)
+
+KEYS: tuple[tuple[str, str], ...] = (
+    ("Enter", "send"),
+    ("Alt+Enter, Ctrl-J", "a new line"),
+    ("Ctrl-C", "stop the reply; clear the line; twice on an empty line: leave"),
+    ("Ctrl-D", "on an empty line: leave"),
+    ("Ctrl-R", "search the prompts typed before"),
+    ("Tab", "complete a command"),
+    ("//", "begins a prompt that starts with a slash"),
+)

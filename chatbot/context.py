@@ -1,0 +1,146 @@
+"""What enters the context window and what stays out: system prompt, history, memories, prompt.
+
+Knows how memories are quoted and how tight a window is; nothing about where memories come from or
+how tokens are counted (it is given a function for that).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from chatbot.engines import Message
+from chatbot.errors import WindowFull
+from memory.types import Hit, Turn
+
+SYSTEM = "You are a helpful assistant."
+NOTHING_FOUND = ""
+CLIP = 600  # characters of one memory
+MEMORY_SHARE = 0.4  # of the room beside the system prompt and the prompt
+SLACK = 0.7  # history is cut down to this share of its room, so that the cut holds for a while
+
+Count = Callable[[Sequence[Message]], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the model is shown.
+
+    `tokens` of `limit` are taken by the messages; the rest is the reply's. `used` are the memories
+    that found room; `history` the turns of the conversation that did; `dropped` counts the turns
+    of the history that were left out, oldest first.
+    """
+
+    messages: tuple[Message, ...]
+    tokens: int
+    limit: int
+    used: tuple[Hit, ...] = ()
+    history: tuple[Turn, ...] = ()
+    dropped: int = 0
+
+
+def pack(
+    system: str,
+    history: Sequence[Turn],
+    hits: Sequence[Hit],
+    prompt: str,
+    *,
+    count: Count,
+    limit: int,
+    reserve: int,
+    now: datetime,
+    searched: bool = True,
+) -> Window:
+    """Fill a window of `limit` tokens, of which `reserve` are kept for the reply.
+
+    Whole turns only. When it gets tight the lowest-ranked memories go first, then the oldest
+    exchanges, several at once, so that what stays is stable and the KV cache holds. `searched` says
+    that the memory was asked: with no hits the model is told that nothing was found. Errors:
+    WindowFull when system prompt and prompt alone don't fit.
+    """
+    room = limit - reserve
+    used = tuple(hits)
+
+    def messages(kept: Sequence[Turn]) -> list[Message]:
+        quoted = quote(used, now) if used else NOTHING_FOUND if searched else ""
+        return [*front(system, kept), Message("user", quoted + prompt)]
+
+    bare = count([*front(system, ()), Message("user", prompt)])
+    if bare > room:
+        raise WindowFull(
+            f"the prompt takes {bare} tokens, the window has room for {room}: shorten it"
+        )
+    while used and count(messages(())) - bare > (room - bare) * MEMORY_SHARE:
+        used = tuple(sorted(used, key=lambda hit: hit.score, reverse=True)[:-1])
+    kept = list(history)
+    tokens = count(messages(kept))
+    if tokens > room:
+        target = room * SLACK
+        exchanges = exchanges_of(kept)
+        while tokens > target and exchanges:
+            exchanges = exchanges[1:]
+            kept = [turn for exchange in exchanges for turn in exchange]
+            tokens = count(messages(kept))
+    if tokens > room:  # the line that nothing was found is all that is over
+        return Window(
+            (*front(system, ()), Message("user", prompt)), bare, limit, dropped=len(history)
+        )
+    return Window(tuple(messages(kept)), tokens, limit, used, tuple(kept), len(history) - len(kept))
+
+
+def front(system: str, history: Sequence[Turn]) -> list[Message]:
+    """The stable front of the window: system prompt, then history."""
+    start = [Message("system", system)] if system else []
+    said = (turn for exchange in exchanges_of(history) for turn in exchange)
+    return start + [Message(turn.role, turn.text) for turn in said]
+
+
+def exchanges_of(history: Sequence[Turn]) -> list[list[Turn]]:
+    """History in whole exchanges: a prompt and the reply it got.
+
+    A prompt without a reply (its text is empty, or the process died) is left out, since templates
+    want the roles to alternate.
+    """
+    exchanges: list[list[Turn]] = []
+    prompt: Turn | None = None
+    for turn in history:
+        if turn.role == "user":
+            prompt = turn
+        elif prompt is not None and turn.text.strip():
+            exchanges.append([prompt, turn])
+            prompt = None
+    return exchanges
+
+
+def quote(hits: Sequence[Hit], now: datetime) -> str:
+    """Memories as the model reads them: dated, speaker-labelled, fenced, oldest first."""
+    lines = []
+    for hit in sorted(hits, key=lambda hit: (hit.turn.at, hit.turn.id)):
+        said = clip(" ".join(hit.turn.text.split()))
+        local = hit.turn.at.astimezone()
+        lines.append(f'[{ago(hit.turn.at, now)}, {local:%Y-%m-%d}] {hit.turn.speaker}: "{said}"')
+    return "\n".join(["Earlier messages:", *lines, "", ""])
+
+
+def clip(text: str, length: int = CLIP) -> str:
+    """`text`, cut at a word where it is longer than `length` characters."""
+    if len(text) <= length:
+        return text
+    cut = text[: length - 1]
+    return (cut.rsplit(" ", 1)[0] if " " in cut[length // 2 :] else cut) + "…"
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """How long ago, in the words people use: 'today', 'yesterday', '3 weeks ago'.
+
+    Counted in calendar days of the user's time zone.
+    """
+    days = (now.astimezone().date() - at.astimezone().date()).days
+    if days <= 0:
+        return "today"
+    if days == 1:
+        return "yesterday"
+    for length, unit in ((365, "year"), (30, "month"), (7, "week"), (1, "day")):
+        if days >= length * (2 if unit == "week" else 1):
+            number = days // length
+            return f"{number} {unit}{'s' if number > 1 else ''} ago"
+    raise AssertionError("unreachable: every positive number of days has a unit")

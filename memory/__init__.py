@@ -1,0 +1,1 @@
+"""The conversation log and its recall. Never imports `chatbot`."""

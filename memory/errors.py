@@ -1,0 +1,33 @@
+"""Errors of the memory. A message says what, the value, and what to do next.
+
+MemoryFault
+├── DatabaseFault        the database can't be opened, read or written
+│   └── NewerSchema      it was written by a newer version of this program
+├── UnknownTurn          no turn has this id
+├── UnknownConversation  no conversation has this id
+└── TransferFault        a file to import can't be read
+"""
+
+
+class MemoryFault(Exception):
+    """Anything the memory can't do; the message is one line for the user."""
+
+
+class DatabaseFault(MemoryFault):
+    """The database can't be opened, read or written."""
+
+
+class NewerSchema(DatabaseFault):
+    """The database was written by a newer version of this program."""
+
+
+class UnknownTurn(MemoryFault):
+    """No turn has this id."""
+
+
+class UnknownConversation(MemoryFault):
+    """No conversation has this id."""
+
+
+class TransferFault(MemoryFault):
+    """A file to import can't be read."""

@@ -1,0 +1,461 @@
+"""The log of conversations: append, read, retract and delete turns. The truth of the memory.
+
+Knows nothing about vectors, words or ranking: what else hangs on a turn is deleted by the store.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from memory.errors import UnknownConversation, UnknownTurn
+from memory.schema import (
+    UtcTime,
+    conversations,
+    counters,
+    drafts,
+    open_database,
+    pins,
+    reading,
+    recalled,
+    turns,
+    writing,
+)
+from memory.types import Conversation, Hit, Role, Status, Turn
+
+TITLE_LENGTH = 60  # characters of the first prompt that name a conversation
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """How a reply is made: the model's name, its decoding settings, the seed."""
+
+    model: str | None = None
+    decoding: Mapping[str, Any] | None = None
+    seed: int | None = None
+
+
+class Log:
+    """Turns and conversations in one SQLite file, or with no path in this process's memory. Safe to use from several processes and threads.
+
+    Errors of every method: DatabaseFault; UnknownTurn and UnknownConversation where an id is given.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.engine = open_database(path)
+        self._adopt_drafts()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    def reading(self) -> AbstractContextManager[sa.Connection]:
+        """A connection with one consistent view."""
+        return reading(self.engine, self.path)
+
+    def writing(self) -> AbstractContextManager[sa.Connection]:
+        """One write transaction."""
+        return writing(self.engine, self.path)
+
+    # -- turns --------------------------------------------------------------------------------
+
+    def append(
+        self,
+        conversation: int | None,
+        role: Role,
+        text: str,
+        *,
+        speaker: str,
+        at: datetime,
+        status: Status = "complete",
+        making: Making = Making(),
+        used: Sequence[Hit] = (),
+    ) -> Turn:
+        """Store one turn and commit it; with `conversation` None it opens a new one.
+
+        `used` are the memories that a reply was given.
+        """
+        with self.writing() as connection:
+            if conversation is None:
+                conversation = _start(connection, title_of(text), at)
+            return _insert(connection, conversation, role, text, speaker, at, status, making, used)
+
+    def extend(self, conversations_: Iterable[tuple[str, Sequence[Turn]]]) -> list[Turn]:
+        """Store whole conversations, (title, turns), in one transaction; ids are given anew.
+
+        A conversation without a title is named after its first turn.
+        """
+        stored = []
+        with self.writing() as connection:
+            for title, some in conversations_:
+                conversation = _start(connection, title or title_of(some[0].text), some[0].at)
+                for turn in some:
+                    making = Making(turn.model, turn.decoding, turn.seed)
+                    stored.append(
+                        _insert(
+                            connection,
+                            conversation,
+                            turn.role,
+                            turn.text,
+                            turn.speaker,
+                            turn.at,
+                            turn.status,
+                            making,
+                            (),
+                        )
+                    )
+        return stored
+
+    def get(self, ids: Iterable[int]) -> dict[int, Turn]:
+        """The turns with these ids that exist and stand, by id."""
+        with self.reading() as connection:
+            return get_turns(connection, ids)
+
+    def turn(self, id_: int) -> Turn:
+        """One turn, retracted or not."""
+        with self.reading() as connection:
+            row = connection.execute(_TURNS.where(turns.c.id == id_)).first()
+        if row is None:
+            raise UnknownTurn(f"no turn {id_}: `chatbot memory list` shows the ids")
+        return _turn(row)
+
+    def turns(
+        self,
+        conversation: int | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        pinned: bool = False,
+        limit: int | None = None,
+    ) -> list[Turn]:
+        """The standing turns in the order they were said; with `limit`, only the newest."""
+        query = _TURNS.where(turns.c.retracted == sa.false()).order_by(turns.c.id.desc())
+        if conversation is not None:
+            query = query.where(turns.c.conversation == conversation)
+        if since is not None:
+            query = query.where(turns.c.at >= since)
+        if until is not None:
+            query = query.where(turns.c.at < until)
+        if pinned:
+            query = query.where(pins.c.turn.is_not(None))
+        with self.reading() as connection:
+            if conversation is not None:
+                _require(connection, conversation)
+            rows = connection.execute(query.limit(limit)).all()
+        return [_turn(row) for row in reversed(rows)]
+
+    def retract(self, ids: Iterable[int]) -> None:
+        """Take turns back: they stay in the log but are neither history nor memory any more."""
+        with self.writing() as connection:
+            for id_ in ids:
+                connection.execute(turns.update().where(turns.c.id == id_).values(retracted=True))
+            bump_removals(connection)
+
+    def pin(self, id_: int, at: datetime) -> None:
+        with self.writing() as connection:
+            if not get_turns(connection, [id_]):
+                raise UnknownTurn(f"no turn {id_}: `chatbot memory list` shows the ids")
+            connection.execute(pins.delete().where(pins.c.turn == id_))
+            connection.execute(pins.insert().values(turn=id_, at=at))
+
+    def unpin(self, id_: int) -> None:
+        with self.writing() as connection:
+            if connection.execute(pins.delete().where(pins.c.turn == id_)).rowcount == 0:
+                raise UnknownTurn(f"turn {id_} isn't pinned: `chatbot memory list --pinned`")
+
+    def recalled(self, reply: int) -> list[Hit]:
+        """The memories that a reply was given, best first; those forgotten since are left out."""
+        query = (
+            sa.select(recalled).where(recalled.c.reply == reply).order_by(recalled.c.score.desc())
+        )
+        with self.reading() as connection:
+            rows = connection.execute(query).all()
+            found = get_turns(connection, [row.memory for row in rows], retracted=True)
+        return [
+            Hit(found[row.memory], row.score, row.dense, row.lexical, row.parts) for row in rows
+        ]
+
+    # -- replies in the making ------------------------------------------------------------------
+
+    def begin_reply(self, conversation: int, *, speaker: str, at: datetime, making: Making) -> int:
+        """Open a draft for a reply that is about to be generated, and return its id.
+
+        Should this process die, the next one to open the log keeps what `save_draft` last stored,
+        as an interrupted reply.
+        """
+        with self.writing() as connection:
+            result = connection.execute(
+                drafts.insert().values(
+                    process=os.getpid(),
+                    conversation=conversation,
+                    speaker=speaker,
+                    text="",
+                    at=at,
+                    model=making.model,
+                    decoding=making.decoding,
+                    seed=making.seed,
+                )
+            )
+            return int(result.lastrowid)
+
+    def save_draft(self, draft: int, text: str) -> None:
+        with self.writing() as connection:
+            connection.execute(drafts.update().where(drafts.c.id == draft).values(text=text))
+
+    def finish_reply(
+        self,
+        draft: int,
+        text: str,
+        status: Status,
+        *,
+        seed: int | None = None,
+        used: Sequence[Hit] = (),
+    ) -> Turn:
+        """Turn a draft into a turn, with the memories it was given, in one transaction."""
+        with self.writing() as connection:
+            row = connection.execute(sa.select(drafts).where(drafts.c.id == draft)).one()
+            return _adopt(connection, row, text, status, seed, used)
+
+    def _adopt_drafts(self) -> None:
+        """Keep, as interrupted replies, the drafts of processes that are no more."""
+        with self.reading() as connection:
+            rows = connection.execute(sa.select(drafts)).all()
+        if not any(_is_gone(row.process) for row in rows):
+            return
+        with self.writing() as connection:
+            for row in connection.execute(sa.select(drafts)).all():
+                if _is_gone(row.process):
+                    _adopt(connection, row, row.text, "interrupted", row.seed, ())
+
+    # -- conversations --------------------------------------------------------------------------
+
+    def conversations(self) -> list[Conversation]:
+        """All conversations, the one last spoken in at the end."""
+        query = _CONVERSATIONS.order_by(sa.func.coalesce(sa.func.max(turns.c.id), 0))
+        with self.reading() as connection:
+            return [_conversation(row) for row in connection.execute(query)]
+
+    def conversation(self, id_: int) -> Conversation:
+        query = _CONVERSATIONS.where(conversations.c.id == id_)
+        with self.reading() as connection:
+            row = connection.execute(query).first()
+        if row is None or row.id is None:
+            raise _unknown_conversation(id_)
+        return _conversation(row)
+
+    def rename(self, id_: int, title: str) -> None:
+        with self.writing() as connection:
+            _require(connection, id_)
+            connection.execute(
+                conversations.update().where(conversations.c.id == id_).values(title=title)
+            )
+
+    def counts(self) -> dict[str, int]:
+        """How many conversations, standing turns and pins there are."""
+        standing = sa.select(sa.func.count()).where(turns.c.retracted == sa.false())
+        with self.reading() as connection:
+            return {
+                "conversations": connection.scalar(
+                    sa.select(sa.func.count()).select_from(conversations)
+                )
+                or 0,
+                "turns": connection.scalar(standing) or 0,
+                "pins": connection.scalar(sa.select(sa.func.count()).select_from(pins)) or 0,
+            }
+
+
+_TURNS = sa.select(turns, pins.c.turn.is_not(None).label("pinned")).select_from(
+    turns.outerjoin(pins)
+)
+
+_CONVERSATIONS = (
+    sa.select(
+        conversations,
+        sa.func.count(turns.c.id).label("turns"),
+        sa.func.max(turns.c.at, type_=UtcTime()).label("latest"),
+    )
+    .select_from(
+        conversations.outerjoin(
+            turns,
+            (turns.c.conversation == conversations.c.id) & (turns.c.retracted == sa.false()),
+        )
+    )
+    .group_by(conversations.c.id)
+)
+
+
+def title_of(text: str) -> str:
+    """A conversation's first title: the first line of its first prompt, shortened."""
+    line = " ".join((text.strip().splitlines() or [""])[0].split())
+    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"
+
+
+def get_turns(
+    connection: sa.Connection, ids: Iterable[int], *, retracted: bool = False
+) -> dict[int, Turn]:
+    """The turns with these ids, by id; those taken back only if `retracted`."""
+    wanted = list(ids)
+    found: dict[int, Turn] = {}
+    for start in range(0, len(wanted), 500):  # SQLite caps the variables of a statement
+        query = _TURNS.where(turns.c.id.in_(wanted[start : start + 500]))
+        if not retracted:
+            query = query.where(turns.c.retracted == sa.false())
+        for row in connection.execute(query):
+            found[row.id] = _turn(row)
+    return found
+
+
+def bump_removals(connection: sa.Connection) -> None:
+    """Tell every process that turns have left, so that their indexes drop them too."""
+    connection.execute(
+        counters.update().where(counters.c.name == "removals").values(value=counters.c.value + 1)
+    )
+
+
+def delete_turns(connection: sa.Connection, ids: Sequence[int]) -> int:
+    """Delete turns, their pins and their provenance; return how many there were.
+
+    Conversations left empty go too, since a title quotes a turn.
+    """
+    gone = 0
+    for start in range(0, len(ids), 500):
+        some = ids[start : start + 500]
+        connection.execute(
+            recalled.delete().where(recalled.c.reply.in_(some) | recalled.c.memory.in_(some))
+        )
+        connection.execute(pins.delete().where(pins.c.turn.in_(some)))
+        gone += connection.execute(turns.delete().where(turns.c.id.in_(some))).rowcount
+    used = sa.union(sa.select(turns.c.conversation), sa.select(drafts.c.conversation))
+    connection.execute(conversations.delete().where(conversations.c.id.not_in(used)))
+    bump_removals(connection)
+    return gone
+
+
+def _turn(row: Any) -> Turn:
+    return Turn(
+        id=row.id,
+        conversation=row.conversation,
+        role=row.role,
+        speaker=row.speaker,
+        text=row.text,
+        at=row.at,
+        status=row.status,
+        model=row.model,
+        decoding=row.decoding,
+        seed=row.seed,
+        pinned=bool(row.pinned),
+    )
+
+
+def _conversation(row: Any) -> Conversation:
+    return Conversation(row.id, row.title, row.started, row.latest or row.started, row.turns)
+
+
+def _start(connection: sa.Connection, title: str, at: datetime) -> int:
+    result = connection.execute(conversations.insert().values(title=title, started=at))
+    return int(result.lastrowid)
+
+
+def _require(connection: sa.Connection, conversation: int) -> None:
+    query = sa.select(conversations.c.id).where(conversations.c.id == conversation)
+    if connection.execute(query).first() is None:
+        raise _unknown_conversation(conversation)
+
+
+def _unknown_conversation(id_: int) -> UnknownConversation:
+    return UnknownConversation(f"no conversation {id_}: `chatbot conversations list` shows the ids")
+
+
+def _insert(
+    connection: sa.Connection,
+    conversation: int,
+    role: Role,
+    text: str,
+    speaker: str,
+    at: datetime,
+    status: Status,
+    making: Making,
+    used: Sequence[Hit],
+) -> Turn:
+    result = connection.execute(
+        turns.insert().values(
+            conversation=conversation,
+            role=role,
+            speaker=speaker,
+            text=text,
+            at=at,
+            status=status,
+            model=making.model,
+            decoding=making.decoding,
+            seed=making.seed,
+            retracted=False,
+        )
+    )
+    id_ = int(result.lastrowid)
+    if used:
+        # A memory may have been forgotten, perhaps by another process, since it was recalled.
+        standing = get_turns(connection, [hit.turn.id for hit in used], retracted=True)
+        rows = [
+            {
+                "reply": id_,
+                "memory": hit.turn.id,
+                "score": hit.score,
+                "dense": hit.dense,
+                "lexical": hit.lexical,
+                "parts": dict(hit.parts),
+            }
+            for hit in used
+            if hit.turn.id in standing
+        ]
+        if rows:
+            connection.execute(recalled.insert(), rows)
+    return Turn(
+        id_,
+        conversation,
+        role,
+        speaker,
+        text,
+        at.astimezone(UTC),
+        status,
+        making.model,
+        making.decoding,
+        making.seed,
+    )
+
+
+def _adopt(
+    connection: sa.Connection,
+    draft: Any,
+    text: str,
+    status: Status,
+    seed: int | None,
+    used: Sequence[Hit],
+) -> Turn:
+    connection.execute(drafts.delete().where(drafts.c.id == draft.id))
+    making = Making(draft.model, draft.decoding, seed)
+    return _insert(
+        connection,
+        draft.conversation,
+        "assistant",
+        text,
+        draft.speaker,
+        draft.at,
+        status,
+        making,
+        used,
+    )
+
+
+def _is_gone(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # alive, and somebody else's
+        return False
+    return False

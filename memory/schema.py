@@ -1,0 +1,297 @@
+"""The database: its tables, its numbered migrations, and how a connection is opened.
+
+The log (conversations, turns, pins, recalled, drafts) is the truth. The caches (embedders, vectors,
+words) can be deleted at any time and are made again from it. Knows nothing about models or ranking.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import Dialect
+
+from memory.errors import DatabaseFault, NewerSchema
+
+APPLICATION_ID = 0x43424F54  # "CBOT", in the header of every database file of this program
+
+
+class UtcTime(sa.TypeDecorator[datetime]):
+    """An aware datetime, stored as ISO 8601 text in UTC with microseconds: sorts as it reads."""
+
+    impl = sa.String
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _: Dialect) -> str | None:
+        if value is None:
+            return None
+        utc = value.astimezone(UTC).replace(tzinfo=None)
+        return utc.isoformat(timespec="microseconds") + "Z"
+
+    def process_result_value(self, value: str | None, _: Dialect) -> datetime | None:
+        return None if value is None else datetime.fromisoformat(value)
+
+
+metadata = sa.MetaData()
+
+conversations = sa.Table(
+    "conversations",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("title", sa.String, nullable=False),
+    sa.Column("started", UtcTime, nullable=False),
+)
+
+turns = sa.Table(
+    "turns",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("conversation", sa.ForeignKey("conversations.id"), nullable=False),
+    sa.Column("role", sa.String, nullable=False),
+    sa.Column("speaker", sa.String, nullable=False),
+    sa.Column("text", sa.String, nullable=False),
+    sa.Column("at", UtcTime, nullable=False),
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("model", sa.String),
+    sa.Column("decoding", sa.JSON),
+    sa.Column("seed", sa.Integer),
+    sa.Column("retracted", sa.Boolean, nullable=False),  # taken back by /undo, /regen or /edit
+)
+
+pins = sa.Table(
+    "pins",
+    metadata,
+    sa.Column("turn", sa.ForeignKey("turns.id"), primary_key=True),
+    sa.Column("at", UtcTime, nullable=False),
+)
+
+recalled = sa.Table(  # which memories each reply was given
+    "recalled",
+    metadata,
+    sa.Column("reply", sa.ForeignKey("turns.id"), primary_key=True),
+    sa.Column("memory", sa.ForeignKey("turns.id"), primary_key=True),
+    sa.Column("score", sa.Float, nullable=False),
+    sa.Column("dense", sa.Float, nullable=False),
+    sa.Column("lexical", sa.Float, nullable=False),
+    sa.Column("parts", sa.JSON, nullable=False),
+)
+
+drafts = sa.Table(  # replies still being generated; becomes a turn when the reply ends
+    "drafts",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("process", sa.Integer, nullable=False),  # who writes it, to tell live from left over
+    sa.Column("conversation", sa.ForeignKey("conversations.id"), nullable=False),
+    sa.Column("speaker", sa.String, nullable=False),
+    sa.Column("text", sa.String, nullable=False),
+    sa.Column("at", UtcTime, nullable=False),
+    sa.Column("model", sa.String),
+    sa.Column("decoding", sa.JSON),
+    sa.Column("seed", sa.Integer),
+)
+
+counters = sa.Table(  # "removals": bumped when turns leave, so other processes drop them too
+    "counters",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("value", sa.Integer, nullable=False),
+)
+
+vectors = sa.Table(  # float16, unit length; several parts a turn
+    "vectors",
+    metadata,
+    sa.Column("turn", sa.ForeignKey("turns.id"), primary_key=True),
+    sa.Column("part", sa.Integer, primary_key=True),
+    sa.Column("embedder", sa.String, nullable=False),
+    sa.Column("vector", sa.LargeBinary, nullable=False),
+)
+
+
+def _log(connection: sa.Connection) -> None:
+    for statement in (
+        """CREATE TABLE conversations (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            title TEXT NOT NULL,
+            started TEXT NOT NULL)""",
+        """CREATE TABLE turns (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            conversation INTEGER NOT NULL REFERENCES conversations (id),
+            role TEXT NOT NULL CHECK (role IN ('user', 'assistant')),
+            speaker TEXT NOT NULL,
+            text TEXT NOT NULL,
+            at TEXT NOT NULL,
+            status TEXT NOT NULL CHECK (status IN ('complete', 'interrupted', 'failed')),
+            model TEXT,
+            decoding TEXT,
+            seed INTEGER,
+            retracted INTEGER NOT NULL DEFAULT 0)""",
+        "CREATE INDEX turns_by_conversation ON turns (conversation, id)",
+        "CREATE INDEX turns_by_time ON turns (at)",
+        """CREATE TABLE pins (
+            turn INTEGER PRIMARY KEY REFERENCES turns (id),
+            at TEXT NOT NULL)""",
+        """CREATE TABLE recalled (
+            reply INTEGER NOT NULL REFERENCES turns (id),
+            memory INTEGER NOT NULL REFERENCES turns (id),
+            score REAL NOT NULL,
+            dense REAL NOT NULL,
+            lexical REAL NOT NULL,
+            parts TEXT NOT NULL,
+            PRIMARY KEY (reply, memory)) WITHOUT ROWID""",
+        "CREATE INDEX recalled_by_memory ON recalled (memory)",
+        """CREATE TABLE drafts (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            process INTEGER NOT NULL,
+            conversation INTEGER NOT NULL REFERENCES conversations (id),
+            speaker TEXT NOT NULL,
+            text TEXT NOT NULL,
+            at TEXT NOT NULL,
+            model TEXT,
+            decoding TEXT,
+            seed INTEGER)""",
+        "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL)",
+        "INSERT INTO counters VALUES ('removals', 0)",
+    ):
+        connection.exec_driver_sql(statement)
+
+
+def _caches(connection: sa.Connection) -> None:
+    for statement in (
+        """CREATE TABLE vectors (
+            turn INTEGER NOT NULL REFERENCES turns (id),
+            part INTEGER NOT NULL,
+            embedder TEXT NOT NULL,
+            vector BLOB NOT NULL,
+            PRIMARY KEY (turn, part)) WITHOUT ROWID""",
+        """CREATE VIRTUAL TABLE words USING fts5(
+            tokens, tokenize='porter unicode61 remove_diacritics 2')""",
+    ):
+        connection.exec_driver_sql(statement)
+
+
+# Append only: a migration that was ever released is never edited. Number n is MIGRATIONS[n - 1].
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_log, _caches)
+
+
+def migrate(engine: sa.Engine, path: Path | None, to: int = len(MIGRATIONS)) -> None:
+    """Bring the database to schema `to`, each migration in a transaction of its own.
+
+    Two processes may do this at once: the write lock lets one through, the other finds it done.
+    Errors: NewerSchema, DatabaseFault when the file belongs to another program.
+    """
+    while True:
+        with writing(engine, path) as connection:
+            version = _pragma(connection, "user_version")
+            application = _pragma(connection, "application_id")
+            if version > len(MIGRATIONS):
+                raise NewerSchema(
+                    f"{path} has schema {version}, this version knows up to {len(MIGRATIONS)}:"
+                    " upgrade chatbot to open it"
+                )
+            if application not in (0, APPLICATION_ID) or (version and not application):
+                raise DatabaseFault(
+                    f"{path} is a database of another program: choose another --home"
+                )
+            if version >= to:
+                return
+            MIGRATIONS[version](connection)
+            connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.exec_driver_sql(f"PRAGMA user_version = {version + 1}")
+
+
+def _pragma(connection: sa.Connection, name: str) -> int:
+    return int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+
+
+def open_database(path: Path | None) -> sa.Engine:
+    """Open the database file at `path`, making it and its folder if need be, at the newest schema.
+
+    With `path` None it lives in this process's memory only. Folders are made 0700 and the file
+    0600, whatever the umask. Errors: DatabaseFault.
+    """
+    if path is None:
+        engine = sa.create_engine(
+            "sqlite://",
+            poolclass=sa.StaticPool,
+            connect_args={"check_same_thread": False},
+        )
+    else:
+        _make_file(path)
+        # 30 s: another process's longest transaction (a batch of vectors) is far shorter.
+        engine = sa.create_engine(
+            sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": 30}
+        )
+    sa.event.listen(engine, "connect", _configure)
+    sa.event.listen(engine, "begin", _begin)
+    with reading(engine, path) as connection:
+        version = _pragma(connection, "user_version")
+    if version != len(MIGRATIONS):
+        migrate(engine, path)
+    return engine
+
+
+def _make_file(path: Path) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise DatabaseFault(
+            f"can't write {path} ({error.strerror}): make it writable, or choose another --home"
+        ) from error
+
+
+def _configure(connection: sqlite3.Connection, _: object) -> None:
+    connection.isolation_level = None  # transactions begin in _begin, so that DDL is inside them
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        "secure_delete = ON",  # what is forgotten is overwritten, not just unlinked
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: sa.Connection) -> None:
+    # A transaction that will write says so at once: a lock upgraded later can't wait, it fails.
+    write = connection.get_execution_options().get("write", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+@contextmanager
+def reading(engine: sa.Engine, path: Path | None) -> Iterator[sa.Connection]:
+    """A connection with one consistent view of the database. Errors: DatabaseFault."""
+    with _as_fault(path), engine.connect() as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def writing(engine: sa.Engine, path: Path | None) -> Iterator[sa.Connection]:
+    """One transaction, committed at the end, rolled back on any error. Errors: DatabaseFault."""
+    with (
+        _as_fault(path),
+        engine.connect().execution_options(write=True) as connection,
+        connection.begin(),
+    ):
+        yield connection
+
+
+@contextmanager
+def _as_fault(path: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except (sa.exc.DBAPIError, sqlite3.Error) as error:
+        reason = str(getattr(error, "orig", error))
+        if "malformed" in reason or "not a database" in reason:
+            advice = "it is damaged; nothing was changed: restore a copy, or choose another --home"
+        elif "readonly" in reason or "unable to open" in reason:
+            advice = "make it writable, or choose another --home"
+        elif "disk" in reason and "full" in reason:
+            advice = "free some space; what was stored before is safe"
+        elif "locked" in reason:
+            advice = "another program holds it: close that and try again"
+        else:
+            advice = "nothing was changed by this step"
+        raise DatabaseFault(f"{path}: {reason}: {advice}") from error

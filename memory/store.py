@@ -1,0 +1,363 @@
+"""The memory: remember turns, recall what bears on a query, forget, pin, verify.
+
+Ties the log (the truth) to its caches: vectors and words in the same database, the FAISS index in
+this process. Knows nothing about windows, models that answer, or terminals.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import sqlalchemy as sa
+
+from memory import words
+from memory.embed import Embedder, passages
+from memory.errors import DatabaseFault, UnknownTurn
+from memory.log import Log, Making, delete_turns, get_turns
+from memory.schema import conversations, counters, turns, vectors
+from memory.types import Hit, Role, Turn
+from memory.vectors import VectorIndex, from_bytes, to_bytes
+
+BATCH = 64  # turns embedded and committed at once: a killed process loses no more work than that
+BEFORE = 2  # predecessors in the conversation that a turn is embedded with
+
+Progress = Callable[[str, int, int], None]  # what is being done, how much is done, of how much
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `verify` found, in turns: what was missing from a cache, what was in it for nothing."""
+
+    turns: int
+    vectors_missing: int
+    vectors_orphaned: int
+    words_missing: int
+    words_orphaned: int
+    damage: tuple[str, ...]
+    repaired: bool
+
+    @property
+    def sound(self) -> bool:
+        faults = (
+            self.vectors_missing,
+            self.vectors_orphaned,
+            self.words_missing,
+            self.words_orphaned,
+        )
+        return not any(faults) and not self.damage
+
+
+class Memory:
+    """A log and its recall. Safe to use from several threads, and from several processes at once.
+
+    `embedder` is called once, when the first vector is needed: it may take seconds. Errors of every
+    method: DatabaseFault; UnknownTurn and UnknownConversation where an id is given.
+    """
+
+    def __init__(self, path: Path, embedder: Callable[[], Embedder]) -> None:
+        self.log = Log(path)
+        self._open_embedder = embedder
+        self._embedder: Embedder | None = None
+        self._index: VectorIndex | None = None
+        self._indexed = 0  # every standing turn up to this id has its words and vectors stored
+        self._loaded = 0  # every stored vector of a turn up to this id is in the FAISS index
+        self._removals = -1  # the counter of removals when the index was last brought in line
+        self._lock = threading.RLock()
+
+    def close(self) -> None:
+        self.log.close()
+
+    @property
+    def embedder(self) -> Embedder:
+        with self._lock:
+            if self._embedder is None:
+                self._embedder = self._open_embedder()
+            return self._embedder
+
+    def warm(self) -> None:
+        """Load the embedder and the index ahead of the first recall."""
+        self.catch_up()
+        self.embedder.embed(["warm"])
+
+    # -- writing --------------------------------------------------------------------------------
+
+    def remember(
+        self,
+        role: Role,
+        text: str,
+        *,
+        conversation: int | None = None,
+        speaker: str | None = None,
+        at: datetime | None = None,
+        used: Sequence[Hit] = (),
+    ) -> Turn:
+        """Commit one turn to the log; the indexes hear of it at the next recall or catch-up.
+
+        With `conversation` None it opens a new one. `at` None is now.
+        """
+        return self.log.append(
+            conversation,
+            role,
+            text,
+            speaker=speaker or role,
+            at=at or datetime.now(UTC),
+            making=Making(),
+            used=used,
+        )
+
+    def forget(self, ids: Iterable[int]) -> int:
+        """Delete turns from log, vectors, words and provenance; return how many there were.
+
+        The freed pages are overwritten and the write-ahead log is emptied.
+        """
+        doomed = list(dict.fromkeys(ids))
+        with self._lock:
+            with self.log.writing() as connection:
+                known = get_turns(connection, doomed, retracted=True)
+                if unknown := [id_ for id_ in doomed if id_ not in known]:
+                    raise UnknownTurn(f"no turn {unknown[0]}: `chatbot memory list` shows the ids")
+                _drop_caches(connection, doomed)
+                gone = delete_turns(connection, doomed)
+            self._scrub()
+            if self._index is not None:
+                self._index.remove(doomed)
+            return gone
+
+    def forget_conversation(self, conversation: int) -> int:
+        """Delete a conversation with all its turns, those taken back included."""
+        with self.log.reading() as connection:
+            ids = list(
+                connection.scalars(
+                    sa.select(turns.c.id).where(turns.c.conversation == conversation)
+                )
+            )
+        self.log.conversation(conversation)
+        if ids:
+            return self.forget(ids)
+        with self.log.writing() as connection:
+            connection.execute(conversations.delete().where(conversations.c.id == conversation))
+        return 0
+
+    def pin(self, id_: int) -> None:
+        """Mark a turn as worth keeping in sight."""
+        self.log.pin(id_, datetime.now(UTC))
+
+    def unpin(self, id_: int) -> None:
+        self.log.unpin(id_)
+
+    # -- reading --------------------------------------------------------------------------------
+
+    # -- the caches -----------------------------------------------------------------------------
+
+    def catch_up(self, progress: Progress | None = None) -> int:
+        """Index what the log has and the caches don't, whoever wrote it; return how many turns.
+
+        Vectors of another embedder are made anew. Each batch is committed, so an interrupted
+        catch-up goes on where it was.
+        """
+        with self._lock:
+            newest, removals = self._state()
+            if removals != self._removals:
+                self._drop_removed()
+                self._removals = removals
+            if newest <= self._indexed and newest <= self._loaded:
+                return 0
+            missing = self._missing(self._indexed)
+            for start in range(0, len(missing), BATCH):
+                self._index_batch(missing[start : start + BATCH])
+                if progress is not None:
+                    progress("indexing", min(start + BATCH, len(missing)), len(missing))
+            self._indexed = newest
+            self._load()
+            return len(missing)
+
+    def rebuild(self, progress: Progress | None = None) -> int:
+        """Make the word index and the FAISS index anew; stored vectors are kept, none is re-made."""
+        with self._lock:
+            with self.log.writing() as connection:
+                words.clear(connection)
+            self._index, self._indexed, self._loaded = None, 0, 0
+            return self.catch_up(progress)
+
+    def verify(self, repair: bool = True, progress: Progress | None = None) -> Report:
+        """Compare log, vectors and words row by row, and mend the caches if `repair`."""
+        with self._lock:
+            embedded = sa.select(vectors.c.turn).where(vectors.c.embedder == self.embedder.id)
+            with self.log.writing() as connection:  # the words' own check wants the write lock
+                damage = _damage(connection)
+                standing = set(connection.scalars(_STANDING))
+                with_vectors = set(connection.scalars(embedded))
+                with_any = set(connection.scalars(sa.select(vectors.c.turn)))
+                with_words = set(connection.scalars(_WORDED))
+            report = Report(
+                turns=len(standing),
+                vectors_missing=len(standing - with_vectors),
+                vectors_orphaned=len(with_any - standing),
+                words_missing=len(standing - with_words),
+                words_orphaned=len(with_words - standing),
+                damage=tuple(damage),
+                repaired=repair,
+            )
+            if repair and not report.sound:
+                self._repair(sorted((with_any | with_words) - standing), bool(damage), progress)
+            return report
+
+    def _repair(self, orphans: Sequence[int], damaged: bool, progress: Progress | None) -> None:
+        with self.log.writing() as connection:
+            if damaged:
+                words.clear(connection)
+            _drop_caches(connection, orphans)
+        self._index, self._indexed, self._loaded = None, 0, 0
+        self.catch_up(progress)
+
+    def stats(self) -> dict[str, int | str]:
+        """Counts of the log and its caches, the embedder of the vectors, and sizes in bytes."""
+        with self.log.reading() as connection:
+            stored = connection.scalar(sa.select(sa.func.count()).select_from(vectors)) or 0
+            maker = connection.scalar(sa.select(vectors.c.embedder).limit(1))
+        size = self.log.path.stat().st_size if self.log.path else 0
+        return {
+            **self.log.counts(),
+            "vectors": stored,
+            "embedder": maker or "",
+            "bytes": size,
+        }
+
+    def _state(self) -> tuple[int, int]:
+        """The newest turn's id, and the counter of removals."""
+        query = sa.select(
+            sa.select(sa.func.max(turns.c.id)).scalar_subquery(),
+            sa.select(counters.c.value).where(counters.c.name == "removals").scalar_subquery(),
+        )
+        with self.log.reading() as connection:
+            newest, removals = connection.execute(query).one()
+        return newest or 0, removals or 0
+
+    def _missing(self, after: int) -> list[int]:
+        """Ids of standing turns later than `after` that lack words or this embedder's vectors."""
+        embedded = sa.select(vectors.c.turn).where(vectors.c.embedder == self.embedder.id)
+        query = (
+            _STANDING.where(turns.c.id > after)
+            .where(turns.c.id.not_in(embedded) | turns.c.id.not_in(_WORDED))
+            .order_by(turns.c.id)
+        )
+        with self.log.reading() as connection:
+            return list(connection.scalars(query))
+
+    def _index_batch(self, ids: Sequence[int]) -> None:
+        with self.log.reading() as connection:
+            batch = list(get_turns(connection, ids).values())
+            texts = [passages(turn, _before(connection, turn)) for turn in batch]
+        rows = self.embedder.embed([text for some in texts for text in some])
+        values = []
+        at = 0
+        for turn, some in zip(batch, texts, strict=True):
+            for part in range(len(some)):
+                values.append(
+                    {
+                        "turn": turn.id,
+                        "part": part,
+                        "embedder": self.embedder.id,
+                        "vector": to_bytes(rows[at]),
+                    }
+                )
+                at += 1
+        with self.log.writing() as connection:
+            # Some may have been forgotten meanwhile, or indexed by another process.
+            standing = get_turns(connection, [turn.id for turn in batch])
+            connection.execute(vectors.delete().where(vectors.c.turn.in_(list(standing))))
+            worded = set(
+                connection.scalars(_WORDED.where(sa.literal_column("rowid").in_(list(standing))))
+            )
+            for turn in standing.values():
+                if turn.id not in worded:
+                    words.add(connection, turn.id, turn.text)
+            if kept := [value for value in values if value["turn"] in standing]:
+                connection.execute(vectors.insert(), kept)
+
+    def _load(self) -> None:
+        """Bring the FAISS index up to what is stored."""
+        if self._index is None:
+            self._index = VectorIndex(self.embedder.dimension)
+            self._loaded = 0
+        query = (
+            sa.select(vectors.c.turn, vectors.c.part, vectors.c.vector)
+            .where(vectors.c.turn > self._loaded, vectors.c.embedder == self.embedder.id)
+            .where(vectors.c.turn.in_(_STANDING.where(turns.c.id > self._loaded)))
+        )
+        with self.log.reading() as connection:
+            rows = connection.execute(query).all()
+        if rows:
+            ids, parts, blobs = zip(*rows, strict=True)
+            try:
+                stored = from_bytes(list(blobs), self.embedder.dimension)
+            except ValueError as error:
+                raise DatabaseFault(
+                    f"{self.log.path}: a stored vector has a wrong length:"
+                    " run `chatbot memory rebuild --vectors`"
+                ) from error
+            self._index.add(np.array(ids), np.array(parts), stored)
+        self._loaded = self._indexed
+
+    def _drop_removed(self) -> None:
+        """Turns were forgotten or taken back since: take them out of the caches."""
+        with self.log.reading() as connection:
+            taken_back = list(
+                connection.scalars(
+                    sa.select(turns.c.id)
+                    .where(turns.c.retracted == sa.true())
+                    .where(turns.c.id.in_(sa.select(vectors.c.turn)))
+                )
+            )
+            standing = set(connection.scalars(_STANDING)) if self._index is not None else set()
+        if taken_back:
+            with self.log.writing() as connection:
+                _drop_caches(connection, taken_back)
+        if self._index is not None:
+            self._index.remove(self._index.turns - standing)
+
+    def _scrub(self) -> None:
+        """Leave no deleted text in the write-ahead log; another reader may put that off."""
+        with suppress(DatabaseFault), self.log.engine.connect() as connection:
+            raw = connection.connection.dbapi_connection
+            assert raw is not None
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+_STANDING = sa.select(turns.c.id).where(
+    turns.c.retracted == sa.false(), sa.func.trim(turns.c.text) != ""
+)
+
+_WORDED = sa.select(sa.literal_column("rowid", sa.Integer)).select_from(sa.text("words"))
+
+
+def _drop_caches(connection: sa.Connection, ids: Sequence[int]) -> None:
+    for start in range(0, len(ids), 500):
+        some = ids[start : start + 500]
+        connection.execute(vectors.delete().where(vectors.c.turn.in_(some)))
+    words.remove(connection, ids)
+
+
+def _damage(connection: sa.Connection) -> list[str]:
+    """What SQLite and the word index find wrong with themselves."""
+    rows = connection.exec_driver_sql("PRAGMA quick_check").scalars()
+    damage = [str(row) for row in rows if row != "ok"]
+    try:
+        words.check(connection)
+    except sa.exc.DBAPIError:
+        damage.append("the word index doesn't hold together")
+    return damage
+
+
+def _before(connection: sa.Connection, turn: Turn) -> list[Turn]:
+    """The standing turns just before `turn` in its conversation, oldest first."""
+    ids = connection.scalars(
+        _STANDING.where(turns.c.conversation == turn.conversation, turns.c.id < turn.id)
+        .order_by(turns.c.id.desc())
+        .limit(BEFORE)
+    )
+    return sorted(get_turns(connection, ids).values(), key=lambda earlier: earlier.id)

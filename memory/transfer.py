@@ -1,0 +1,83 @@
+"""Import and export of turns as JSON Lines: one turn a line, readable by anything.
+
+A line is `{"conversation", "title", "role", "speaker", "text", "at", "status", "model", "seed"}`;
+an import needs `role`, `text` and `at` only. Conversations get new ids where they are imported.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any, get_args
+
+from memory.errors import TransferFault
+from memory.log import Log
+from memory.types import Role, Status, Turn
+
+
+def export_turns(log: Log, conversation: int | None = None) -> Iterator[str]:
+    """The standing turns as JSON lines, without line ends, in the order they were said."""
+    titles = {one.id: one.title for one in log.conversations()}
+    for turn in log.turns(conversation):
+        yield json.dumps(
+            {
+                "conversation": turn.conversation,
+                "title": titles[turn.conversation],
+                "role": turn.role,
+                "speaker": turn.speaker,
+                "text": turn.text,
+                "at": turn.at.isoformat(),
+                "status": turn.status,
+                "model": turn.model,
+                "seed": turn.seed,
+            },
+            ensure_ascii=False,
+        )
+
+
+def import_turns(log: Log, lines: Iterable[str]) -> tuple[int, int]:
+    """Store the turns of JSON lines, all or none; return how many turns and conversations.
+
+    Errors: TransferFault naming the line.
+    """
+    conversations: dict[Any, list[Turn]] = {}
+    titles: dict[Any, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            turn = _turn(row)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            raise TransferFault(
+                f"line {number} isn't a turn ({reason}): nothing was imported"
+            ) from error
+        key = row.get("conversation")
+        conversations.setdefault(key, []).append(turn)
+        titles.setdefault(key, str(row.get("title") or ""))
+    log.extend([(titles[key], some) for key, some in conversations.items()])
+    return sum(map(len, conversations.values())), len(conversations)
+
+
+def _turn(row: dict[str, Any]) -> Turn:
+    role, text, at = row["role"], row["text"], datetime.fromisoformat(row["at"])
+    status = row.get("status", "complete")
+    if role not in get_args(Role):
+        raise ValueError(f"role is {role!r}, not user or assistant")
+    if status not in get_args(Status):
+        raise ValueError(f"status is {status!r}, not one of {', '.join(get_args(Status))}")
+    if not isinstance(text, str):
+        raise TypeError(f"text is {text!r}, not a string")
+    text.encode("utf-8")  # a lone surrogate can't be stored
+    model, seed = row.get("model"), row.get("seed")
+    return Turn(
+        id=0,
+        conversation=0,
+        role=role,
+        speaker=str(row.get("speaker") or role),
+        text=text,
+        at=at if at.tzinfo else at.replace(tzinfo=UTC),
+        status=status,
+        model=None if model is None else str(model),
+        seed=None if seed is None else int(seed),
+    )

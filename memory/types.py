@@ -1,0 +1,61 @@
+"""What flows out of the memory: turns, conversations and hits, all frozen.
+
+Knows nothing about SQL, vectors or models.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+Role = Literal["user", "assistant"]
+Status = Literal["complete", "interrupted", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One thing that was said: a user's prompt or a model's reply.
+
+    `at` is an aware datetime in UTC. `status` says how far a reply came; a user's turn is always
+    complete. `model`, `decoding` (the settings of the decoding strategy) and `seed` say how a
+    reply was made and are None for a user's turn.
+    """
+
+    id: int
+    conversation: int
+    role: Role
+    speaker: str
+    text: str
+    at: datetime
+    status: Status = "complete"
+    model: str | None = None
+    decoding: Mapping[str, Any] | None = None
+    seed: int | None = None
+    pinned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A run of turns under one title. `turns` counts those that stand (retracted ones don't)."""
+
+    id: int
+    title: str
+    started: datetime
+    latest: datetime
+    turns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A turn that was found.
+
+    `score` lies in (0, 1) and means the same for every query: higher is nearer. It is the logistic
+    of the sum of `parts`, each part's share in log-odds. `dense` is the turn's best cosine to the
+    query (-1 to 1) and `lexical` its BM25 score (0 and up, 0 when no word is shared).
+    """
+
+    turn: Turn
+    score: float
+    dense: float = 0.0
+    lexical: float = 0.0
+    parts: Mapping[str, float] = field(default_factory=dict)

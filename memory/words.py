@@ -1,0 +1,182 @@
+"""Words: how text becomes tokens, and the lexical index over them (SQLite FTS5, BM25).
+
+`tokenize` is pure and decides everything that isn't English stemming, which FTS5's own Porter
+tokenizer does. The rest is thin: it adds, removes and searches rows of the virtual table `words`,
+whose rowid is the turn's id. Knows nothing about vectors, ranking or whose turn it is.
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Select, bindparam, column, func, literal_column, select, text
+from sqlalchemy import table as sql_table
+
+MAX_TERMS = 48  # of a query; a pasted page asks with its first words
+ROW_BUDGET = 6000  # rows that BM25 may rank in one search: bounds the time of common words
+
+_HANGUL = "가-힣"
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"  # kana and Han, written without spaces
+_RUN = re.compile(rf"[{_HANGUL}]+|[{_CJK}]+|[^\W_{_HANGUL}{_CJK}]+(?:['’][^\W_{_HANGUL}{_CJK}]+)*")
+_CONTRACTED = re.compile(r"['’](?:s|t|m|d|re|ve|ll)$")
+_BARE_JAMO = re.compile(r"^[ㄱ-ㆎ]+$")  # ㅋㅋ, ㅠㅠ: laughter and tears, no words
+
+# Particles that follow a noun; an ending that looks the same (대화하는) is cut alike on both sides.
+_PARTICLES = (
+    "에서는 으로는 에게서 한테서 이라고 에서 에게 한테 까지 부터 으로 이랑 하고 처럼 보다 마다 이나 라고 "
+    "은 는 이 가 을 를 에 의 도 로 과 와 랑 만 나"
+).split()
+
+_STOP_ENGLISH = frozenset(
+    """
+    a about after again all also am an and any are aren as at be because been before being both but
+    by can cannot could couldn did didn do does doesn doing don done during each either else ever
+    for from get gets getting got had hadn has hasn have haven having he her here hers herself him
+    himself his how i if in into is isn it its itself just kind let like ll many may maybe me might
+    mine more most much must my myself no nor not of off oh ok okay on one only or other our ours
+    ourselves out over own please quite rather really re s said same say says shall she should
+    shouldn so some such t tell than that the their theirs them themselves then there these they
+    thing things this those though through to too under until up us ve very was wasn we were weren
+    what when where whether which while who whom whose why will with won would wouldn yeah yes yet
+    you your yours yourself yourselves
+    """.split()
+)
+_STOP_KOREAN = frozenset(
+    """
+    그 저 이 나 너 내 네 제 것 거 게 걸 건 수 등 및 더 좀 잘 또 왜 뭐 뭘 뭔 몇 안 못 다 때 나는 난 내가 나도 나의
+    너는 넌 네가 저는 전 제가 저도 우리 그는 그녀 그녀는 그것 이것 저것 그거 이거 저거 그게 이게 저게 그런 이런 저런
+    그럼 그래 그래서 그리고 그러나 그런데 근데 하지만 그냥 정말 진짜 너무 아주 매우 많이 조금 여기 거기 저기 어디
+    어디서 어디에 어디야 언제 언제야 누구 누가 누구야 무엇 무엇을 무엇이 뭐야 뭐가 뭐라고 뭐였지 뭐지 무슨 어떤 어떻게
+    어느 얼마나 있다 있어 있어요 있는 있었 있었어 있나 있니 없다 없어 없는 하다 해 해요 했어 했어요 했지 했다 하는 한
+    할 하고 했던 되다 돼 된 되는 이다 입니다 이야 이에요 예요 였어 였지 였더라 했더라 네 응 아니 아니요 알려줘 말해줘
+    대해 대한 위해 때문에 같은 같아 같아요
+    """.split()
+)
+
+
+def tokenize(text: str) -> list[str]:
+    """Tokens of a text, in order: NFC, case-folded, stop words and particles dropped.
+
+    A run of Hangul becomes its bigrams (대화하는 → 대화 화하), so that a noun is found inside a
+    longer word; a noun of one syllable is kept as it is (집에서 → 집). Kana and Han likewise.
+    """
+    tokens: list[str] = []
+    for run in _RUN.findall(unicodedata.normalize("NFC", text).casefold()):
+        if "가" <= run[0] <= "힣":
+            tokens += _hangul(run)
+        elif "\u3040" <= run[0] <= "\u9fff":
+            tokens += _bigrams(run)
+        elif not _BARE_JAMO.match(run):
+            word = re.sub("['’]", "", _CONTRACTED.sub("", run))
+            if word not in _STOP_ENGLISH:
+                tokens.append(word)
+    return tokens
+
+
+def _hangul(run: str) -> list[str]:
+    if run in _STOP_KOREAN:
+        return []
+    for particle in _PARTICLES:
+        if run.endswith(particle) and len(run) - len(particle) >= 1 and len(run) >= 3:
+            stem = run[: -len(particle)]
+            return [] if stem in _STOP_KOREAN else _bigrams(stem)
+    if len(run) == 2 and run[1] in _PARTICLES:  # 집이: a house, or a word of its own (아이)
+        return [run, run[0]]
+    return _bigrams(run)
+
+
+def _bigrams(run: str) -> list[str]:
+    return [run] if len(run) == 1 else [run[at : at + 2] for at in range(len(run) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found: (turn id, BM25 score > 0), best first, and how much it looked for.
+
+    `weight` is the sum of the inverse document frequencies (natural log) of the query's words,
+    words that no turn holds included, so score / weight tells how much of the query a turn answers.
+    """
+
+    rows: Sequence[tuple[int, float]]
+    weight: float
+
+
+_words = sql_table("words", column("rowid"), column("tokens"))
+_MATCH = text("words MATCH :match")
+_COUNT = text(
+    f"SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH :match LIMIT {ROW_BUDGET * 4})"
+)
+
+
+def add(connection: Connection, turn: int, content: str) -> None:
+    """Index one turn. Its id must not be in the index."""
+    connection.execute(_words.insert().values(rowid=turn, tokens=" ".join(tokenize(content))))
+
+
+def remove(connection: Connection, turns: Iterable[int]) -> None:
+    """Take turns out, and merge the index so that no removed word stays in its segments."""
+    ids = list(turns)
+    if not ids:
+        return
+    connection.execute(
+        _words.delete().where(column("rowid") == bindparam("id")), [{"id": id_} for id_ in ids]
+    )
+    connection.execute(text("INSERT INTO words(words) VALUES ('optimize')"))
+
+
+def search(
+    connection: Connection, query: str, k: int, *, among: Select[tuple[int]] | None = None
+) -> Found:
+    """The k turns that share the rarest words with the query, by BM25.
+
+    `among` selects the turn ids that may be found (a conversation, a time window); it is applied
+    before the ranking, so a small scope never starves. Words so common that more than `ROW_BUDGET`
+    rows would have to be ranked are left out of the search, the commonest first.
+    """
+    terms, weight = _terms(connection, query)
+    if not terms:
+        return Found([], weight)
+    score = func.bm25(literal_column("words"))
+    statement = (
+        select(column("rowid"), score).select_from(_words).where(_MATCH).order_by(score).limit(k)
+    )
+    if among is not None:
+        statement = statement.where(column("rowid").in_(among))
+    rows = connection.execute(statement, {"match": " OR ".join(terms)})
+    return Found([(int(id_), -float(negative)) for id_, negative in rows], weight)
+
+
+def _terms(connection: Connection, query: str) -> tuple[list[str], float]:
+    """The quoted words to search, rarest first within the row budget, and the query's weight."""
+    total = int(connection.execute(text("SELECT count(*) FROM words")).scalar_one())
+    words = list(dict.fromkeys(tokenize(query)))[:MAX_TERMS]
+    quoted = [f'"{word}"' for word in words]
+    counts = {
+        term: int(connection.execute(_COUNT, {"match": term}).scalar_one()) for term in quoted
+    }
+    weight = sum(_rarity(total, count) for count in counts.values())
+    terms: list[str] = []
+    rows = 0
+    for term in sorted((t for t in quoted if counts[t]), key=counts.__getitem__):
+        rows += counts[term]
+        if terms and rows > ROW_BUDGET:
+            break
+        terms.append(term)
+    return terms, weight
+
+
+def _rarity(total: int, count: int) -> float:
+    """Inverse document frequency as FTS5's bm25 has it, never below 0."""
+    return max(0.0, math.log((total - count + 0.5) / (count + 0.5)))
+
+
+def clear(connection: Connection) -> None:
+    """Empty the index."""
+    connection.execute(text("DELETE FROM words"))
+
+
+def check(connection: Connection) -> None:
+    """Let FTS5 check itself. Errors: sqlalchemy's DatabaseError when it doesn't hold together."""
+    connection.execute(text("INSERT INTO words(words) VALUES ('integrity-check')"))
