@@ -1,9 +1,10 @@
-"""Tables of models: the two that are built in, with their pins, and hub models worth trying.
+"""The models that are known by name: the two built-in ones, with their pins, and hub models worth
+trying; and `catalogue()`, which holds them against this machine.
 
-Pure data. Knows nothing about files, networks or this machine; models.py and fetching.py do.
+Brings nothing here and opens nothing: fetching.py and models.py do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -57,6 +58,26 @@ class Suggestion:
     licence: str
     languages: tuple[str, ...]
     window: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of `chatbot models list`. `memory` is in bytes, `window` in tokens.
+
+    `fits` says whether `memory` is at most three quarters of what this machine has; `here`, whether
+    the model is on this machine already, whole.
+    """
+
+    name: str
+    kind: Literal["gpt", "embedder"]
+    source: Literal["built-in", "hub"]
+    parameters: int
+    licence: str
+    languages: tuple[str, ...]
+    window: int
+    memory: int
+    fits: bool
+    here: bool
 
 
 def _minilm(name: str, sha256: str) -> Member:
@@ -156,7 +177,7 @@ _EMBEDDER = BuiltIn(
 
 DEFAULT_GPT = _GPT.name
 DEFAULT_EMBEDDER = _EMBEDDER.name
-BUILT_IN: Mapping[str, BuiltIn] = {model.name: model for model in (_GPT, _EMBEDDER)}
+BUILT_IN: tuple[BuiltIn, ...] = (_GPT, _EMBEDDER)
 
 # Plain decoder-only transformers that transformers knows natively, with safetensors and a licence
 # that allows commercial use. Hybrids with recurrent layers (LFM2, Qwen3.5, Granite 4.0 H) are left
@@ -209,3 +230,55 @@ SUGGESTIONS: tuple[Suggestion, ...] = (
         262_144,
     ),
 )
+
+
+def catalogue() -> list[Entry]:
+    """Every known model, measured against this machine.
+
+    Imports torch, since the memory needed depends on the numbers that the machine computes in.
+    """
+    from chatbot.models import machine, ready
+
+    here = machine()
+
+    def entry(
+        of: BuiltIn | Suggestion,
+        kind: Literal["gpt", "embedder"],
+        source: Literal["built-in", "hub"],
+    ) -> Entry:
+        memory = memory_needed(of.parameters, here.dtype.itemsize)
+        fits = memory <= here.memory * 3 // 4
+        about = (of.parameters, of.licence, of.languages, of.window)
+        return Entry(of.name, kind, source, *about, memory, fits, ready(of.name))
+
+    built_in = [entry(model, model.kind, "built-in") for model in BUILT_IN]
+    return built_in + [entry(model, "gpt", "hub") for model in SUGGESTIONS]
+
+
+def memory_needed(parameters: int, bytes_each: int) -> int:
+    """Bytes to run a model: its weights, a fifth more for the KV cache and the activations of some
+    thousands of tokens, and 600 MB for Python, torch and the memory's indexes."""
+    return parameters * bytes_each * 6 // 5 + 600_000_000
+
+
+def table(entries: Sequence[Entry]) -> str:
+    """The list as aligned lines of text, with a head."""
+    rows = [("", "model", "size", "memory", "window", "licence", "languages")]
+    for of in entries:
+        mark = "here" if of.here else "fits" if of.fits else "too big"
+        languages = ", ".join(of.languages) + (" (embedder)" if of.kind == "embedder" else "")
+        size = (
+            f"{of.parameters / 1e9:.1f}B" if of.parameters >= 1e9 else f"{of.parameters / 1e6:.0f}M"
+        )
+        memory = f"{of.memory / 1e9:.1f} GB"
+        rows.append((mark, of.name, size, memory, f"{of.window:,}", of.licence, languages))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    right = {2, 3, 4}
+    lines = [
+        "  ".join(
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join(lines)

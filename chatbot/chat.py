@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from chatbot import context
 from chatbot.context import Window, pack
-from chatbot.engines import Engine, Finish, Usage, open_engine
+from chatbot.engines import Engine, Usage, open_engine
 from chatbot.errors import BadInput, ChatbotFault
 from chatbot.settings import Settings
 from memory.log import Log, Making
@@ -76,7 +76,7 @@ class Chat:
         self.conversation = asked.conversation
         self.history.append(asked)
         yield from self._reply(asked, window, seconds, stop)
-        self.memory.catch_up()
+        self._index()
 
     def regenerate(self, stop: threading.Event | None = None) -> Iterator[str]:
         """Take the last reply back and generate another one to the same prompt."""
@@ -87,7 +87,7 @@ class Chat:
         window = self._pack(asked.text, hits)
         self.history.append(asked)
         yield from self._reply(asked, window, seconds, stop)
-        self.memory.catch_up()
+        self._index()
 
     def undo(self) -> str:
         """Take the last exchange back, and return its prompt. Errors: BadInput if there is none."""
@@ -133,7 +133,7 @@ class Chat:
             self._loading = _Loading(self._opener, self.settings.model, self._prepare)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Whether the model is loaded, after waiting at most `timeout` seconds. Errors: ModelFault."""
+        """Whether the model is loaded, after at most `timeout` seconds. Errors: ModelFault."""
         self.load()
         assert self._loading is not None
         return self._loading.wait(timeout)
@@ -157,7 +157,7 @@ class Chat:
         self.load()
 
     def read_ahead(self) -> None:
-        """Let the model read system prompt and history in the background, before the next prompt."""
+        """Let the model read system prompt and history in the background, ahead of the prompt."""
         if self.ready:
             self._warming = threading.Event()
             threading.Thread(
@@ -166,7 +166,8 @@ class Chat:
 
     def _prepare(self, engine: Engine) -> None:
         self._warm(engine, self._warming)
-        self.memory.warm()
+        if self.settings.recall:
+            self.memory.warm()
 
     def _warm(self, engine: Engine, stop: threading.Event) -> None:
         engine.warm(context.front(self.system, self.history[self._left :]), stop)
@@ -215,13 +216,15 @@ class Chat:
         draft = self._log.begin_reply(
             asked.conversation, speaker=ASSISTANT, at=datetime.now(UTC), making=making
         )
-        text, status, usage = "", _failed(), None
+        text, usage = "", None
+        status: Status = "failed"
         saved = time.monotonic()
         try:
             for piece in self.engine.stream(window.messages, decoding, stop):
                 text += piece.text
                 if piece.finish is not None:
-                    status, usage = _status(piece.finish), piece.usage
+                    status = "interrupted" if piece.finish == "interrupted" else "complete"
+                    usage = piece.usage
                 if time.monotonic() - saved >= SAVE_EVERY:
                     self._log.save_draft(draft, text)
                     saved = time.monotonic()
@@ -237,6 +240,11 @@ class Chat:
             self.history.append(reply)
             self.last = Exchange(asked, reply, window.used, window, usage, seconds)
 
+    def _index(self) -> None:
+        """Let the memory's indexes hear of what was logged; without recall that can wait."""
+        if self.settings.recall and not self.private:
+            self.memory.catch_up()
+
     def _last_exchange(self) -> tuple[Turn, list[Turn]]:
         for place in range(len(self.history) - 1, -1, -1):
             if self.history[place].role == "user":
@@ -246,14 +254,6 @@ class Chat:
     def _begin(self, conversation: int | None, history: list[Turn], log: Log) -> None:
         self.conversation, self.history, self.last, self._left = conversation, history, None, 0
         self._log = log
-
-
-def _failed() -> Status:
-    return "failed"
-
-
-def _status(finish: Finish) -> Status:
-    return "interrupted" if finish == "interrupted" else "complete"
 
 
 class _Loading:

@@ -56,10 +56,18 @@ class Command:
     run: Callable[[Session, str], Outcome | None]
     aliases: tuple[str, ...] = ()
     choices: Choices | None = None
+    verbs: "tuple[Command, ...]" = ()
 
     @property
     def usage(self) -> str:
         return f"/{self.name} {self.argument}".rstrip()
+
+    @property
+    def rows(self) -> list[tuple[str, str]]:
+        """How the command is written and what it does; a row for each verb, if it has any."""
+        if not self.verbs:
+            return [(self.usage, self.help)]
+        return [(f"/{self.name} {verb.usage[1:]}", verb.help) for verb in self.verbs]
 
 
 def run(session: Session, line: str) -> Outcome | None:
@@ -102,11 +110,9 @@ def complete(chat: "Chat", text: str) -> Iterator[tuple[str, int, str]]:
 
 def table() -> str:
     """The commands as a Markdown table, for the documentation."""
-    rows = [
-        f"| `{command.usage.replace('|', chr(92) + '|')}` | {command.help} |"
-        for command in COMMANDS
-    ]
-    return "\n".join(["| command | what it does |", "| --- | --- |", *rows])
+    rows = [row for command in COMMANDS for row in command.rows]
+    lines = [f"| `{usage.replace('|', chr(92) + '|')}` | {about} |" for usage, about in rows]
+    return "\n".join(["| command | what it does |", "| --- | --- |", *lines])
 
 
 # -- the session ----------------------------------------------------------------------------------
@@ -115,24 +121,20 @@ def table() -> str:
 def _help(session: Session, argument: str) -> None:
     if argument:
         command = find(argument.lstrip("/"))
-        session.screen.pair(command.usage, command.help)
+        _pairs(session, command.rows)
         if command.aliases:
             session.screen.note("also " + ", ".join(f"/{alias}" for alias in command.aliases))
         return
-    width = max(len(command.usage) for command in COMMANDS) + 2
-    for command in COMMANDS:
-        session.screen.pair(command.usage, command.help, width)
+    _pairs(session, [row for command in COMMANDS for row in command.rows])
     session.screen.line()
-    width = max(len(keys) for keys, _ in KEYS) + 2
-    for keys, meaning in KEYS:
-        session.screen.pair(keys, meaning, width)
+    _pairs(session, KEYS)
 
 
-def _exit(session: Session, argument: str) -> Outcome:
+def _exit(_session: Session, _argument: str) -> Outcome:
     return Outcome(leave=True)
 
 
-def _new(session: Session, argument: str) -> None:
+def _new(session: Session, _argument: str) -> None:
     session.chat.new()
     session.screen.note("a new conversation; what was said before is still remembered")
 
@@ -194,7 +196,7 @@ def _show_decoding(session: Session) -> None:
     )
 
 
-def _stats(session: Session, argument: str) -> None:
+def _stats(session: Session, _argument: str) -> None:
     chat = session.chat
     stats: dict[str, object] = dict(chat.memory.stats())
     stats["window"] = "{} of {} tokens".format(*chat.window_used)
@@ -205,9 +207,7 @@ def _stats(session: Session, argument: str) -> None:
             f"{usage.reply} tokens, first after {usage.first_token:.2f} s,"
             f" then {max(usage.reply - 1, 0) / seconds:.1f} tokens/s"
         )
-    width = max(map(len, stats)) + 2
-    for key, value in stats.items():
-        session.screen.pair(key, str(value), width)
+    _pairs(session, [(key, str(value)) for key, value in stats.items()])
 
 
 # -- the memory -----------------------------------------------------------------------------------
@@ -215,11 +215,10 @@ def _stats(session: Session, argument: str) -> None:
 
 def _memory(session: Session, argument: str) -> None:
     verb, _, rest = argument.partition(" ")
-    if not verb:
-        verb = "list"
-    if verb not in _MEMORY:
-        raise BadInput(f"no /memory {verb}{nearest(verb, _MEMORY)}")
-    _MEMORY[verb][0](session, rest.strip())
+    by_name = {command.name: command for command in MEMORY}
+    if verb and verb not in by_name:
+        raise BadInput(f"no /memory {verb}{nearest(verb, by_name)}")
+    by_name[verb or "list"].run(session, rest.strip())
 
 
 def _memory_search(session: Session, argument: str) -> None:
@@ -256,7 +255,8 @@ def _memory_forget(session: Session, argument: str) -> None:
     count = f"{len(ids)} turn{'s' if len(ids) > 1 else ''}"
     if session.ask(f"Forget {count} for good?"):
         session.chat.memory.forget(ids)
-        session.chat.history = [turn for turn in session.chat.history if turn.id not in ids]
+        if not session.chat.private:  # whose turns have ids of their own
+            session.chat.history = [turn for turn in session.chat.history if turn.id not in ids]
         session.screen.note(f"forgot {count}")
     else:
         session.screen.note("nothing was forgotten")
@@ -274,17 +274,17 @@ def _memory_unpin(session: Session, argument: str) -> None:
         session.screen.note(f"unpinned turn {id_}")
 
 
-_MEMORY: dict[str, tuple[Callable[[Session, str], None], str]] = {
-    "search": (_memory_search, "QUERY: turns that bear on it, best first"),
-    "list": (_memory_list, "[N]: the newest turns"),
-    "show": (_memory_show, "ID…: turns in full"),
-    "forget": (_memory_forget, "ID…: delete turns for good, after asking"),
-    "pin": (_memory_pin, "ID…: mark turns as worth keeping"),
-    "unpin": (_memory_unpin, "ID…: take the mark off"),
-}
+MEMORY: tuple[Command, ...] = (
+    Command("search", "QUERY", "find what bears on QUERY, best first", _memory_search),
+    Command("list", "[N]", "show the newest turns", _memory_list),
+    Command("show", "ID…", "show turns in full", _memory_show),
+    Command("forget", "ID…", "delete turns for good, after asking", _memory_forget),
+    Command("pin", "ID…", "mark turns as worth keeping in sight", _memory_pin),
+    Command("unpin", "ID…", "take the mark off", _memory_unpin),
+)
 
 
-def _why(session: Session, argument: str) -> None:
+def _why(session: Session, _argument: str) -> None:
     last = session.chat.last
     if last is None:
         raise BadInput("there is no reply yet in this session")
@@ -296,16 +296,16 @@ def _why(session: Session, argument: str) -> None:
 # -- the conversation -----------------------------------------------------------------------------
 
 
-def _regenerate(session: Session, argument: str) -> Outcome:
+def _regenerate(_session: Session, _argument: str) -> Outcome:
     return Outcome(regenerate=True)
 
 
-def _undo(session: Session, argument: str) -> None:
+def _undo(session: Session, _argument: str) -> None:
     prompt = session.chat.undo()
     session.screen.note(f"taken back: {clip(prompt, 60)}")
 
 
-def _edit(session: Session, argument: str) -> Outcome:
+def _edit(session: Session, _argument: str) -> Outcome:
     return Outcome(prefill=session.chat.undo())
 
 
@@ -382,6 +382,12 @@ def show_turns(screen: Screen, turns: Iterable[Turn]) -> None:
         screen.line(turn.text)
 
 
+def _pairs(session: Session, pairs: Sequence[tuple[str, str]]) -> None:
+    width = max(len(left) for left, _ in pairs) + 2
+    for left, right in pairs:
+        session.screen.pair(left, right, width)
+
+
 def _show_turn(session: Session, turn: Turn) -> None:
     pin = "* " if turn.pinned else ""
     label = f"{turn.id:>5}  {_when(turn.at)}  {turn.speaker}: "
@@ -427,7 +433,7 @@ def _numbers(argument: str, command: str) -> list[int]:
     return list(dict.fromkeys(map(int, words)))
 
 
-def _strategies(chat: "Chat") -> Iterable[tuple[str, str]]:
+def _strategies(_chat: "Chat") -> Iterable[tuple[str, str]]:
     from chatbot.decoding import STRATEGIES
 
     about = {
@@ -438,13 +444,14 @@ def _strategies(chat: "Chat") -> Iterable[tuple[str, str]]:
     return [(name, about.get(name, "")) for name in STRATEGIES]
 
 
-def _settings(chat: "Chat") -> Iterable[tuple[str, str]]:
-    values = chat.settings.decoding.as_dict()
-    return [(f"{key} ", f"now {value}") for key, value in values.items() if key != "strategy"]
+def _settings(_chat: "Chat") -> Iterable[tuple[str, str]]:
+    from chatbot.decoding import SETTINGS
+
+    return [(f"{setting.key} ", setting.help) for setting in SETTINGS if setting.key != "strategy"]
 
 
-def _memory_verbs(chat: "Chat") -> Iterable[tuple[str, str]]:
-    return [(f"{verb} ", text) for verb, (_, text) in _MEMORY.items()]
+def _memory_verbs(_chat: "Chat") -> Iterable[tuple[str, str]]:
+    return [(f"{command.name} ", command.help) for command in MEMORY]
 
 
 def _conversations(chat: "Chat") -> Iterable[tuple[str, str]]:
@@ -459,9 +466,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("private", "[on|off]", "begin a conversation of which nothing is stored", _private),
     Command("model", "[NAME]", "show or change the model", _model),
     Command("system", "[TEXT|default]", "show or change the system prompt", _system),
-    Command(
-        "set", "[KEY VALUE]", "show or change the decoding settings", _set, choices=_settings
-    ),
+    Command("set", "[KEY VALUE]", "show or change the decoding settings", _set, choices=_settings),
     Command(
         "strategy",
         "[greedy|beam|sample]",
@@ -471,10 +476,11 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(
         "memory",
-        "search QUERY | list [N] | show|forget|pin|unpin ID…",
+        "[VERB …]",
         "look at what is remembered, and change it",
         _memory,
         choices=_memory_verbs,
+        verbs=MEMORY,
     ),
     Command("why", "", "show which memories the last reply was given", _why),
     Command("regen", "", "take the last reply back and generate another", _regenerate, ("retry",)),

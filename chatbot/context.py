@@ -4,6 +4,7 @@ Knows how memories are quoted and how tight a window is; nothing about where mem
 how tokens are counted (it is given a function for that).
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,8 +13,11 @@ from chatbot.engines import Message
 from chatbot.errors import WindowFull
 from memory.types import Hit, Turn
 
-SYSTEM = "You are a helpful assistant."
+# Chosen by measuring what the built-in model makes of them: docs/experiments.md.
+SYSTEM = "You are a helpful AI assistant. Keep replies short."
+OPENING, CLOSING = "<memory>", "</memory>"  # the fence: plain text, never control tokens
 NOTHING_FOUND = ""
+QUESTION = "Using this, answer: "  # between the memories and the prompt
 CLIP = 600  # characters of one memory
 MEMORY_SHARE = 0.4  # of the room beside the system prompt and the prompt
 SLACK = 0.7  # history is cut down to this share of its room, so that the cut holds for a while
@@ -115,10 +119,17 @@ def quote(hits: Sequence[Hit], now: datetime) -> str:
     """Memories as the model reads them: dated, speaker-labelled, fenced, oldest first."""
     lines = []
     for hit in sorted(hits, key=lambda hit: (hit.turn.at, hit.turn.id)):
-        said = clip(" ".join(hit.turn.text.split()))
-        local = hit.turn.at.astimezone()
-        lines.append(f'[{ago(hit.turn.at, now)}, {local:%Y-%m-%d}] {hit.turn.speaker}: "{said}"')
-    return "\n".join(["Earlier messages:", *lines, "", ""])
+        turn = hit.turn
+        day = f"{turn.at.astimezone():%Y-%m-%d}"
+        said = clip(_unfenced(turn.text))
+        lines.append(f'[{ago(turn.at, now)}, {day}] {_unfenced(turn.speaker).title()}: "{said}"')
+    return "\n".join([OPENING, *lines, CLOSING, "", QUESTION])
+
+
+def _unfenced(text: str) -> str:
+    """`text` in one line that can't close the fence it stands in."""
+    line = " ".join(text.split())
+    return re.sub(r"<(?=\s*/?\s*memory)", "‹", line, flags=re.IGNORECASE)
 
 
 def clip(text: str, length: int = CLIP) -> str:

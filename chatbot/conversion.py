@@ -40,15 +40,20 @@ def first_line(error: BaseException) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers' own progress bars and advice off the user's terminal."""
+    import transformers.modeling_gguf_pytorch_utils
     import transformers.utils.logging
 
     logging: Any = transformers.utils.logging  # partly untyped
+    # This module draws a bar of its own, which the setting for bars doesn't reach.
+    gguf: Any = transformers.modeling_gguf_pytorch_utils
+    tqdm, gguf.tqdm = gguf.tqdm, lambda tensors, **_: tensors
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
+        gguf.tqdm = tqdm
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()

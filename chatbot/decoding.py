@@ -74,7 +74,9 @@ class Setting:
 
 SETTINGS: tuple[Setting, ...] = (
     Setting("strategy", "how the next token is chosen", str),
-    Setting("temperature", "sample: below 1 safer, above 1 bolder; 0 is the likeliest", float, 0, 5),
+    Setting(
+        "temperature", "sample: below 1 safer, above 1 bolder; 0 is the likeliest", float, 0, 5
+    ),
     Setting("top_k", "sample: draw from the k likeliest tokens; 0 is off", int, 0, 1_000_000),
     Setting("top_p", "sample: draw from the likeliest tokens that sum to p; 1 is off", float, 0, 1),
     Setting("min_p", "sample: drop tokens below p times the likeliest's; 0 is off", float, 0, 1),
@@ -175,7 +177,7 @@ def penalised(logits: Tensor, reply: Tensor, penalty: float) -> Tensor:
         return logits
     said = logits[..., reply]
     weaker = logits.clone()
-    weaker[..., reply] = said.where(said > 0, said * penalty * penalty) / penalty
+    weaker[..., reply] = (said / penalty).where(said > 0, said * penalty)
     return weaker
 
 
@@ -228,7 +230,7 @@ def keep_min_p(logits: Tensor, p: float) -> Tensor:
 
 
 def shaped(logits: Tensor, decoding: Decoding) -> Tensor:
-    """The logits that direct sampling draws from: temperature, top-k, top-p, min-p, in this order."""
+    """What direct sampling draws from: temperature, top-k, top-p, min-p, in this order."""
     logits = tempered(logits, decoding.temperature)
     logits = keep_top_k(logits, decoding.top_k)
     logits = keep_top_p(logits, decoding.top_p)

@@ -101,7 +101,7 @@ class ByText:
 
 
 def _bytes_of(tokenizer: PreTrainedTokenizerBase) -> tuple[Callable[[int], bytes] | None, int]:
-    """How each id becomes bytes, and how many spaces go off the front; None if it isn't so simple."""
+    """How each id becomes bytes, if it is that simple, and how many spaces go off the front."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return None, 0

@@ -24,13 +24,17 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a reply cost: token counts, and seconds to the first token and in all."""
+    """What a reply cost: token counts, and seconds to the first token and in all.
+
+    `seed` is the one that the reply was sampled with (drawn, if none was set); None if none was.
+    """
 
     prompt: int
     reused: int
     reply: int
     first_token: float
     total: float
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +88,4 @@ def open_engine(name: str) -> Engine:
     from chatbot.local import LocalEngine
     from chatbot.models import resolve
 
-    return LocalEngine(resolve(name))
+    return LocalEngine.from_files(resolve(name))

@@ -204,8 +204,8 @@ def _from_hub(model: BuiltIn, made: Path, progress: Progress, complaint: str) ->
 
 
 def _missing_wheels() -> str:
-    absent = [model for model in BUILT_IN.values() if not built_in_folder(model).exists()]
-    return " and ".join(model.wheel_file for model in absent or BUILT_IN.values())
+    absent = [model for model in BUILT_IN if not built_in_folder(model).exists()]
+    return " and ".join(model.wheel_file for model in absent or BUILT_IN)
 
 
 # --- the models folder ------------------------------------------------------------------------

@@ -119,7 +119,7 @@ class Markdown:
             if len(bare) < len(self._fence) or set(bare) != {self._fence[0]}:
                 return False
             self._fence = ""
-            self._rows.append((("fence", head),))
+            self._rows += _as_written([head], self.width, "fence")
             return True
         if head.startswith("|"):
             self._table.append(head)
@@ -127,13 +127,11 @@ class Markdown:
         self._end_table()
         if fence := _FENCE.fullmatch(head):
             self._fence = fence[1]
-            line = _Line(self.width)
-            line.literal(head, "fence")
-            self._rows += line.finish()
+            self._rows += _as_written([head], self.width, "fence")
             return True
         if len(bare) >= 3 and _RULE.fullmatch(bare) and len(set(bare) - {" "}) == 1:
             self._rows.append((("rule", "─" * self.width),))
-            return bare.replace(" ", "") != bare[:2]
+            return True
         return False
 
     def _begin_line(self, head: str) -> None:
@@ -187,12 +185,16 @@ class _Line:
         self._hang: list[Fragment] = []  # what continued rows start with
         self._row: list[Fragment] = []
         self._used = 0  # columns of _row
-        self._gap = ""  # spaces before the word
+        self._gap: list[Fragment] = []  # spaces before the word
         self._word: list[Fragment] = []  # characters that may still move to the next row
         self._long = 0  # columns of _word
 
     def start(self, first: list[Fragment], hang: list[Fragment]) -> None:
         """Begin with `first`; rows after the first begin with `hang`."""
+        if _columns(first) > self.width - 4:  # no room beside it
+            for style, text in first:
+                self.literal(text, style)
+            return
         self._row, self._hang = list(first), list(hang)
         self._used = _columns(first)
 
@@ -221,7 +223,7 @@ class _Line:
         """The rows still open, unfinished markup shown as it was written."""
         copy = _Line(self.width)
         copy._hang, copy._row, copy._used = self._hang, list(self._row), self._used
-        copy._gap, copy._word, copy._long = self._gap, list(self._word), self._long
+        copy._gap, copy._word, copy._long = list(self._gap), list(self._word), self._long
         copy.literal(self._raw, self.style)
         copy._flush()
         copy._break()
@@ -247,29 +249,28 @@ class _Line:
         columns = _width(character)
         if breakable and character == " ":
             self._flush()
-            self._gap += " "
+            self._gap.append((style, " "))
             return
         if breakable and columns == 2 and not _is_hangul(character):
             self._flush()  # Chinese and Japanese break anywhere
         if self._used + len(self._gap) + self._long + columns > self.width:
-            if not breakable or self._long + columns > self.width - _columns(self._hang):
-                self._flush()
-                self._break()
-            elif self._used > _columns(self._hang):
-                self._break()
+            hang = _columns(self._hang)
+            if not breakable or self._used == hang or self._long + columns > self.width - hang:
+                self._flush()  # too long a word is cut where the row ends
+            self._break()
         self._word.append((style, character))
         self._long += columns
 
     def _flush(self) -> None:
         """Put the word onto the row; `_put` has seen to it that there is room."""
         if self._word:
-            self._row += [("", self._gap), *self._word]
+            self._row += [*self._gap, *self._word]
             self._used += len(self._gap) + self._long
-            self._gap, self._word, self._long = "", [], 0
+            self._gap, self._word, self._long = [], [], 0
 
     def _break(self) -> None:
         self._rows.append(_merge(self._row))
-        self._row, self._used, self._gap = list(self._hang), _columns(self._hang), ""
+        self._row, self._used, self._gap = list(self._hang), _columns(self._hang), []
 
 
 def _element(raw: str, before: str, ended: bool) -> tuple[int, list[Fragment]] | None:
@@ -316,13 +317,13 @@ def _emphasis(raw: str, before: str, ended: bool) -> tuple[int, list[Fragment]] 
         return len(run), [("", run)]
     for start, found in _runs(raw, run[0], len(run)):
         end = start + found
-        if found != len(run) or raw[start - 1].isspace():
+        if found not in (len(run), 3) or raw[start - 1].isspace():
             continue
         if end == len(raw) and not ended:
             return None
         if run[0] == "_" and end < len(raw) and raw[end].isalnum():
             continue
-        inner = _inline(raw[len(run) : start])
+        inner = _inline(raw[len(run) : end - len(run)])  # in **a *b*** one * is the inner's
         return end, [(_join(style, name), text) for name, text in inner]
     return (len(run), [("", run)]) if ended else None
 
@@ -385,11 +386,11 @@ def _table_rows(lines: Sequence[str], width: int) -> list[Row]:
     return rows
 
 
-def _as_written(lines: Sequence[str], width: int) -> list[Row]:
+def _as_written(lines: Sequence[str], width: int, style: str = "") -> list[Row]:
     rows: list[Row] = []
     for text in lines:
         line = _Line(width)
-        line.literal(text, "")
+        line.literal(text, style)
         rows += line.finish()
     return rows
 
@@ -402,7 +403,9 @@ def _merge(fragments: Sequence[Fragment]) -> Row:
     """The same text in as few fragments as possible, without spaces at the end."""
     merged = [
         (style, "".join(text for _, text in some))
-        for style, some in groupby((each for each in fragments if each[1]), key=lambda each: each[0])
+        for style, some in groupby(
+            (each for each in fragments if each[1]), key=lambda each: each[0]
+        )
     ]
     if merged and merged[-1][0] == "":
         merged[-1] = ("", merged[-1][1].rstrip(" "))

@@ -15,13 +15,12 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from chatbot import fetching
-from chatbot.catalogue import BUILT_IN, DEFAULT_EMBEDDER, SUGGESTIONS
+from chatbot.catalogue import BUILT_IN, DEFAULT_EMBEDDER, SUGGESTIONS, BuiltIn
 from chatbot.errors import ModelFault
 from chatbot.fetching import Progress
 
@@ -57,26 +56,6 @@ class Machine:
     memory: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A row of `chatbot models list`. `memory` is in bytes, `window` in tokens.
-
-    `fits` says whether `memory` is at most three quarters of what this machine has; `here`, whether
-    the model is on this machine already, whole.
-    """
-
-    name: str
-    kind: Literal["gpt", "embedder"]
-    source: Literal["built-in", "hub"]
-    parameters: int
-    licence: str
-    languages: tuple[str, ...]
-    window: int
-    memory: int
-    fits: bool
-    here: bool
-
-
 # --- names ------------------------------------------------------------------------------------
 
 
@@ -85,8 +64,8 @@ def resolve(name: str, progress: Progress | None = None) -> ModelFiles:
 
     `progress` defaults to a bar on standard error. Errors: ModelFault, ModelMissing.
     """
-    if name in BUILT_IN:
-        return _resolve_built_in(name, progress)
+    if model := _built_in(name):
+        return _resolve_built_in(model, progress)
     path = Path(name).expanduser()
     if path.is_dir():
         check_checkpoint(path, name)
@@ -104,9 +83,8 @@ def resolve(name: str, progress: Progress | None = None) -> ModelFiles:
 
 def ready(name: str) -> bool:
     """Whether `resolve(name)` would find everything on this machine. Cheap, without torch."""
-    if name in BUILT_IN:
-        folder = fetching.built_in_folder(BUILT_IN[name])
-        return fetching.damage(folder) is None
+    if model := _built_in(name):
+        return fetching.damage(fetching.built_in_folder(model)) is None
     path = Path(name).expanduser()
     if path.is_file():
         return _is_converted(path.resolve(), _gguf_folder(path.resolve()))
@@ -115,16 +93,19 @@ def ready(name: str) -> bool:
 
 def embedder_folder(progress: Progress | None = None) -> Path:
     """The folder of the built-in embedder, fetched if absent. Errors: ModelFault, ModelMissing."""
-    model = BUILT_IN[DEFAULT_EMBEDDER]
+    (model,) = (model for model in BUILT_IN if model.name == DEFAULT_EMBEDDER)
     return fetching.installed(model) or fetching.fetch(model, None, progress).folder
 
 
-def _resolve_built_in(name: str, progress: Progress | None) -> ModelFiles:
-    model = BUILT_IN[name]
+def _built_in(name: str) -> BuiltIn | None:
+    return next((model for model in BUILT_IN if model.name == name), None)
+
+
+def _resolve_built_in(model: BuiltIn, progress: Progress | None) -> ModelFiles:
     if model.kind != "gpt":
-        raise ModelFault(f"{name} embeds text but can't reply. GPTs: chatbot models list")
+        raise ModelFault(f"{model.name} embeds text but can't reply. GPTs: chatbot models list")
     folder = fetching.installed(model) or fetching.fetch(model, None, progress).folder
-    return ModelFiles(name, folder, "built-in")
+    return ModelFiles(model.name, folder, "built-in")
 
 
 def _looks_like_a_path(name: str) -> bool:
@@ -132,7 +113,7 @@ def _looks_like_a_path(name: str) -> bool:
 
 
 def _unknown(name: str) -> ModelFault:
-    known = [*BUILT_IN, *(suggestion.name for suggestion in SUGGESTIONS)]
+    known = [model.name for model in BUILT_IN] + [model.name for model in SUGGESTIONS]
     forms = {form.lower(): of for of in known for form in (of, of.rpartition("/")[2])}
     near = difflib.get_close_matches(name.lower(), forms, n=1)
     hint = f" Did you mean {forms[near[0]]}?" if near else ""
@@ -249,7 +230,7 @@ def check_checkpoint(folder: Path, name: str) -> None:
     """
     files = sorted(path.name for path in folder.iterdir())
     weights = [file for file in files if file.endswith(".safetensors")]
-    if "config.json" in files and not weights:
+    if not weights and any(file.endswith((*_PICKLED, ".gguf", "config.json")) for file in files):
         raise _no_safetensors(name, files)
     config = _read_json(folder / "config.json", name)
     index = folder / "model.safetensors.index.json"
@@ -361,7 +342,6 @@ def load(
     Attention is transformers' default, scaled dot-product where the model has it. Nothing is read
     but `files.folder`. Errors: ModelFault.
     """
-    import torch
     from transformers import AutoTokenizer
 
     from chatbot.conversion import LOADING_ERRORS, first_line, load_whole, quiet
@@ -372,35 +352,10 @@ def load(
             tokenizer = AutoTokenizer.from_pretrained(
                 files.folder, local_files_only=True, trust_remote_code=False
             )
-            model = load_whole(files.folder, files.name, dtype=here.dtype, use_safetensors=True)
-            model.to(torch.device(here.device))
+            model: Any = load_whole(
+                files.folder, files.name, dtype=here.dtype, use_safetensors=True
+            )
+            model.to(here.device)
         except LOADING_ERRORS as error:
             raise ModelFault(f"{files.name} can't be loaded: {first_line(error)}") from error
     return model.eval(), tokenizer
-
-
-# --- the list ---------------------------------------------------------------------------------
-
-
-def catalogue() -> list[Entry]:
-    """The built-in models and hub models worth trying, each measured against this machine.
-
-    Imports torch, since the memory needed depends on the numbers that the machine computes in.
-    """
-    here = machine()
-    size = here.dtype.itemsize
-
-    def entry(of: Any, kind: Any, source: Any, present: Callable[[str], bool]) -> Entry:
-        memory = memory_needed(of.parameters, size)
-        fits = memory <= here.memory * 3 // 4
-        about = (of.parameters, of.licence, of.languages, of.window)
-        return Entry(of.name, kind, source, *about, memory, fits, present(of.name))
-
-    rows = [entry(model, model.kind, "built-in", ready) for model in BUILT_IN.values()]
-    return rows + [entry(model, "gpt", "hub", ready) for model in SUGGESTIONS]
-
-
-def memory_needed(parameters: int, bytes_each: int) -> int:
-    """Bytes to run a model: its weights, a fifth more for the KV cache and the activations of some
-    thousands of tokens, and 600 MB for Python, torch and the memory's indexes."""
-    return parameters * bytes_each * 6 // 5 + 600_000_000

@@ -11,9 +11,10 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from chatbot.markdown import Markdown, Row
+if TYPE_CHECKING:
+    from chatbot.markdown import Row
 
 FRAME = 0.07  # seconds between two redraws of the tail, at least
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -141,6 +142,9 @@ class LiveReply:
     """A reply as Markdown: finished rows are written once, the tail below them is redrawn."""
 
     def __init__(self, screen: Screen) -> None:
+        # Brings prompt-toolkit with it, which `--help` can do without.
+        from chatbot.markdown import Markdown
+
         self._screen = screen
         self._markdown = Markdown(screen.width)
         self._rows: list[Row] = []  # finished, to be written with the next frame
@@ -171,7 +175,7 @@ class LiveReply:
         self._rows += self._markdown.finish()
         self._show([])
 
-    def _show(self, tail: Sequence[Row]) -> None:
+    def _show(self, tail: "Sequence[Row]") -> None:
         # A tail that was taller than the screen could not be taken back, so only its end is shown.
         shown = [self._render(row) for row in tail[-(self._screen.height - 1) :]]
         self._draw([self._render(row) for row in self._rows], shown)
@@ -184,10 +188,8 @@ class LiveReply:
             return
         up = len(self._drawn) - 1
         erase = "\r" + (f"\x1b[{up}A" if up > 0 else "") + "\x1b[J" if self._drawn else ""
-        self._screen.write(
-            erase + "".join(f"{row}\n" for row in finished) + "\n".join(tail)
-        )
+        self._screen.write(erase + "".join(f"{row}\n" for row in finished) + "\n".join(tail))
         self._drawn = tail
 
-    def _render(self, row: Row) -> str:
+    def _render(self, row: "Row") -> str:
         return "".join(self._screen.styled(text, style) for style, text in row)

@@ -7,13 +7,21 @@ different ids are never compared. Knows nothing about indexes, databases or rank
 import hashlib
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.types import Turn
+
 PASSAGES_VERSION = "p1"  # raise it when passages() changes: stored vectors are then made anew
+SHORT = 250  # characters: what is shorter is embedded with its predecessors, too
+RECENT = timedelta(hours=6)  # what was said longer before a turn is no context of it
+EARLIER = 200  # characters of each predecessor: more drowns the turn itself
+LONG = 1100  # characters: about the 256 tokens that all-MiniLM-L6-v2 reads
+TAIL = 1000  # characters of a long turn's end
 _MAX_TOKENS = 256  # what all-MiniLM-L6-v2 was trained on; a folder may name its own
 _BATCH = 32
 
@@ -43,7 +51,9 @@ class SentenceEmbedder:
     def __init__(self, folder: Path, *, name: str | None = None) -> None:
         import torch
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         self._torch = torch
         weights = folder / "model.safetensors"
         with weights.open("rb") as file:
@@ -90,3 +100,22 @@ def _max_tokens(folder: Path) -> int:
     if not settings.is_file():
         return _MAX_TOKENS
     return int(json.loads(settings.read_text("utf-8")).get("max_seq_length") or _MAX_TOKENS)
+
+
+def passages(turn: Turn, before: Sequence[Turn]) -> list[str]:
+    """The texts embedded for a turn: part 0, and part 1 where it adds something.
+
+    Part 0 is the turn's own text. Part 1 of a short turn is the turn after its two predecessors,
+    all with speakers ("Yes, last week!" means nothing alone); of a turn that is longer than the
+    embedder reads, its end. Turns of middling length explain themselves. `before`: the turns
+    before it in its conversation, oldest first.
+    """
+    own = turn.text.strip()
+    if len(own) < SHORT:
+        told = [
+            f"{earlier.speaker}: {earlier.text.strip()[:EARLIER]}"
+            for earlier in before[-2:]
+            if turn.at - earlier.at <= RECENT
+        ]
+        return [own, "\n".join([*told, f"{turn.speaker}: {own}"])]
+    return [own, own[-TAIL:]] if len(own) > LONG else [own]

@@ -41,7 +41,9 @@ class Making:
 
 
 class Log:
-    """Turns and conversations in one SQLite file, or with no path in this process's memory. Safe to use from several processes and threads.
+    """Turns and conversations in one SQLite file, or with no path in this process's memory.
+
+    Safe to use from several processes and threads.
 
     Errors of every method: DatabaseFault; UnknownTurn and UnknownConversation where an id is given.
     """

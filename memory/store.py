@@ -5,22 +5,23 @@ this process. Knows nothing about windows, models that answer, or terminals.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import sqlalchemy as sa
 
-from memory import words
-from memory.embed import Embedder, passages
 from memory.errors import DatabaseFault, UnknownTurn
 from memory.log import Log, Making, delete_turns, get_turns
 from memory.schema import conversations, counters, turns, vectors
 from memory.types import Hit, Role, Turn
-from memory.vectors import VectorIndex, from_bytes, to_bytes
+
+if TYPE_CHECKING:  # NumPy and FAISS are loaded by the first recall, not by a list
+    from memory.embed import Embedder
+    from memory.vectors import VectorIndex
 
 BATCH = 64  # turns embedded and committed at once: a killed process loses no more work than that
 BEFORE = 2  # predecessors in the conversation that a turn is embedded with
@@ -58,7 +59,7 @@ class Memory:
     method: DatabaseFault; UnknownTurn and UnknownConversation where an id is given.
     """
 
-    def __init__(self, path: Path, embedder: Callable[[], Embedder]) -> None:
+    def __init__(self, path: Path, embedder: Callable[[], "Embedder"]) -> None:
         self.log = Log(path)
         self._open_embedder = embedder
         self._embedder: Embedder | None = None
@@ -72,7 +73,7 @@ class Memory:
         self.log.close()
 
     @property
-    def embedder(self) -> Embedder:
+    def embedder(self) -> "Embedder":
         with self._lock:
             if self._embedder is None:
                 self._embedder = self._open_embedder()
@@ -151,6 +152,55 @@ class Memory:
 
     # -- reading --------------------------------------------------------------------------------
 
+    def recall(
+        self,
+        query: str,
+        k: int = 10,
+        scope: Collection[int] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        *,
+        exclude: Collection[int] = (),
+        now: datetime | None = None,
+    ) -> list[Hit]:
+        """The k turns that bear most on `query`, best first, each with its score explained.
+
+        `scope` are conversation ids (None: all), [since, until) a time window: both apply before
+        the search. `exclude` are turns to pass over, as those that stand in the window. `now` is
+        when the question is asked (None: now). Turns that any process has committed are found.
+        """
+        from memory import search
+        from memory.rank import rank
+
+        if not query.strip():
+            return []
+        query = query[: search.QUERY]
+        where = search.Scope(scope, since, until, exclude)
+        with self._lock:
+            index = self.vectors
+            vector = self.embedder.embed([query])[0]
+            with self.log.reading() as connection:
+                candidates, rarity = search.gather(connection, index, query, vector, where)
+        return rank(query, candidates, rarity, now or datetime.now(UTC), k)
+
+    def relevant(
+        self, query: str, k: int = 5, *, exclude: Collection[int] = (), now: datetime | None = None
+    ) -> list[Hit]:
+        """Those of the k best hits whose score reaches the threshold: what a model may be given."""
+        from memory.rank import THRESHOLD
+
+        hits = self.recall(query, k, exclude=exclude, now=now)
+        return [hit for hit in hits if hit.score >= THRESHOLD]
+
+    @property
+    def vectors(self) -> "VectorIndex":
+        """The FAISS index, up to date with the log."""
+        self.catch_up()
+        if self._index is None:
+            self._load()
+        assert self._index is not None
+        return self._index
+
     # -- the caches -----------------------------------------------------------------------------
 
     def catch_up(self, progress: Progress | None = None) -> int:
@@ -176,7 +226,9 @@ class Memory:
             return len(missing)
 
     def rebuild(self, progress: Progress | None = None) -> int:
-        """Make the word index and the FAISS index anew; stored vectors are kept, none is re-made."""
+        """Make the word index and the FAISS index anew; stored vectors are kept."""
+        from memory import words
+
         with self._lock:
             with self.log.writing() as connection:
                 words.clear(connection)
@@ -207,6 +259,8 @@ class Memory:
             return report
 
     def _repair(self, orphans: Sequence[int], damaged: bool, progress: Progress | None) -> None:
+        from memory import words
+
         with self.log.writing() as connection:
             if damaged:
                 words.clear(connection)
@@ -249,38 +303,40 @@ class Memory:
             return list(connection.scalars(query))
 
     def _index_batch(self, ids: Sequence[int]) -> None:
+        from memory import words
+        from memory.embed import passages
+        from memory.vectors import to_bytes
+
+        maker = self.embedder.id
         with self.log.reading() as connection:
-            batch = list(get_turns(connection, ids).values())
+            embedded = sa.select(vectors.c.turn).where(
+                vectors.c.embedder == maker, vectors.c.turn.in_(ids)
+            )
+            unembedded = set(ids) - set(connection.scalars(embedded))
+            batch = list(get_turns(connection, unembedded).values())
             texts = [passages(turn, _before(connection, turn)) for turn in batch]
-        rows = self.embedder.embed([text for some in texts for text in some])
-        values = []
-        at = 0
-        for turn, some in zip(batch, texts, strict=True):
-            for part in range(len(some)):
-                values.append(
-                    {
-                        "turn": turn.id,
-                        "part": part,
-                        "embedder": self.embedder.id,
-                        "vector": to_bytes(rows[at]),
-                    }
-                )
-                at += 1
+        rows = iter(self.embedder.embed([text for some in texts for text in some]))
+        values = [
+            {"turn": turn.id, "part": part, "embedder": maker, "vector": to_bytes(next(rows))}
+            for turn, some in zip(batch, texts, strict=True)
+            for part in range(len(some))
+        ]
         with self.log.writing() as connection:
             # Some may have been forgotten meanwhile, or indexed by another process.
-            standing = get_turns(connection, [turn.id for turn in batch])
-            connection.execute(vectors.delete().where(vectors.c.turn.in_(list(standing))))
-            worded = set(
-                connection.scalars(_WORDED.where(sa.literal_column("rowid").in_(list(standing))))
-            )
-            for turn in standing.values():
-                if turn.id not in worded:
-                    words.add(connection, turn.id, turn.text)
+            standing = get_turns(connection, ids)
+            worded = _WORDED.where(sa.literal_column("rowid").in_(list(standing)))
+            for id_ in set(standing).difference(connection.scalars(worded)):
+                words.add(connection, id_, standing[id_].text)
+            connection.execute(vectors.delete().where(vectors.c.turn.in_(unembedded)))
             if kept := [value for value in values if value["turn"] in standing]:
                 connection.execute(vectors.insert(), kept)
 
     def _load(self) -> None:
         """Bring the FAISS index up to what is stored."""
+        import numpy as np
+
+        from memory.vectors import VectorIndex, from_bytes
+
         if self._index is None:
             self._index = VectorIndex(self.embedder.dimension)
             self._loaded = 0
@@ -329,13 +385,15 @@ class Memory:
 
 
 _STANDING = sa.select(turns.c.id).where(
-    turns.c.retracted == sa.false(), sa.func.trim(turns.c.text) != ""
+    turns.c.retracted == sa.false(), sa.func.trim(turns.c.text, " \t\n\r\f\v") != ""
 )
 
 _WORDED = sa.select(sa.literal_column("rowid", sa.Integer)).select_from(sa.text("words"))
 
 
 def _drop_caches(connection: sa.Connection, ids: Sequence[int]) -> None:
+    from memory import words
+
     for start in range(0, len(ids), 500):
         some = ids[start : start + 500]
         connection.execute(vectors.delete().where(vectors.c.turn.in_(some)))
@@ -344,6 +402,8 @@ def _drop_caches(connection: sa.Connection, ids: Sequence[int]) -> None:
 
 def _damage(connection: sa.Connection) -> list[str]:
     """What SQLite and the word index find wrong with themselves."""
+    from memory import words
+
     rows = connection.exec_driver_sql("PRAGMA quick_check").scalars()
     damage = [str(row) for row in rows if row != "ok"]
     try:

@@ -69,7 +69,7 @@ class VectorIndex:
             ids = (among[:, None] << _PART_BITS | np.arange(1 << _PART_BITS)).ravel()
             ids = np.ascontiguousarray(ids, dtype=np.int64)
             selector = self._faiss.IDSelectorBatch(ids)
-            options["params"] = self._faiss.SearchParameters(sel=selector)
+            options["params"] = self._faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
         cosines, found = self._index.search(query[None, :].astype(np.float32), k, **options)
         real = found[0] >= 0
         ids = found[0][real]

@@ -8,14 +8,17 @@ whose rowid is the turn's id. Knows nothing about vectors, ranking or whose turn
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Select, bindparam, column, func, literal_column, select, text
 from sqlalchemy import table as sql_table
 
 MAX_TERMS = 48  # of a query; a pasted page asks with its first words
-ROW_BUDGET = 6000  # rows that BM25 may rank in one search: bounds the time of common words
+ROW_BUDGET = 6000  # finds that one search may return: bounds the time of common words
+_PRIOR_TURNS = 200  # that a new memory is taken to have: a word's rarity is steady from the start
 
 _HANGUL = "가-힣"
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"  # kana and Han, written without spaces
@@ -25,8 +28,8 @@ _BARE_JAMO = re.compile(r"^[ㄱ-ㆎ]+$")  # ㅋㅋ, ㅠㅠ: laughter and tears, 
 
 # Particles that follow a noun; an ending that looks the same (대화하는) is cut alike on both sides.
 _PARTICLES = (
-    "에서는 으로는 에게서 한테서 이라고 에서 에게 한테 까지 부터 으로 이랑 하고 처럼 보다 마다 이나 라고 "
-    "은 는 이 가 을 를 에 의 도 로 과 와 랑 만 나"
+    "에서는 으로는 에게서 한테서 이라고 에서 에게 한테 까지 부터 으로 이랑 하고 처럼 보다 마다 "
+    "이나 라고 은 는 이 가 을 를 에 의 도 로 과 와 랑 만 나"
 ).split()
 
 _STOP_ENGLISH = frozenset(
@@ -45,13 +48,14 @@ _STOP_ENGLISH = frozenset(
 )
 _STOP_KOREAN = frozenset(
     """
-    그 저 이 나 너 내 네 제 것 거 게 걸 건 수 등 및 더 좀 잘 또 왜 뭐 뭘 뭔 몇 안 못 다 때 나는 난 내가 나도 나의
-    너는 넌 네가 저는 전 제가 저도 우리 그는 그녀 그녀는 그것 이것 저것 그거 이거 저거 그게 이게 저게 그런 이런 저런
-    그럼 그래 그래서 그리고 그러나 그런데 근데 하지만 그냥 정말 진짜 너무 아주 매우 많이 조금 여기 거기 저기 어디
-    어디서 어디에 어디야 언제 언제야 누구 누가 누구야 무엇 무엇을 무엇이 뭐야 뭐가 뭐라고 뭐였지 뭐지 무슨 어떤 어떻게
-    어느 얼마나 있다 있어 있어요 있는 있었 있었어 있나 있니 없다 없어 없는 하다 해 해요 했어 했어요 했지 했다 하는 한
-    할 하고 했던 되다 돼 된 되는 이다 입니다 이야 이에요 예요 였어 였지 였더라 했더라 네 응 아니 아니요 알려줘 말해줘
-    대해 대한 위해 때문에 같은 같아 같아요
+    그 저 이 나 너 내 네 제 것 거 게 걸 건 수 등 및 더 좀 잘 또 왜 뭐 뭘 뭔 몇 안 못 다 때 나는
+    난 내가 나도 나의 너는 넌 네가 저는 전 제가 저도 우리 그는 그녀 그녀는 그것 이것 저것 그거
+    이거 저거 그게 이게 저게 그런 이런 저런 그럼 그래 그래서 그리고 그러나 그런데 근데 하지만
+    그냥 정말 진짜 너무 아주 매우 많이 조금 여기 거기 저기 어디 어디서 어디에 어디야 언제 언제야
+    누구 누가 누구야 무엇 무엇을 무엇이 뭐야 뭐가 뭐라고 뭐였지 뭐지 무슨 어떤 어떻게 어느
+    얼마나 있다 있어 있어요 있는 있었 있었어 있나 있니 없다 없어 없는 하다 해 해요 했어 했어요
+    했지 했다 하는 한 할 하고 했던 되다 돼 된 되는 이다 입니다 이야 이에요 예요 였어 였지 였더라
+    했더라 네 응 아니 아니요 알려줘 말해줘 대해 대한 위해 때문에 같은 같아 같아요
     """.split()
 )
 
@@ -93,21 +97,36 @@ def _bigrams(run: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search found: (turn id, BM25 score > 0), best first, and how much it looked for.
+    """Which words of a query which turns hold: T words, m finds.
 
-    `weight` is the sum of the inverse document frequencies (natural log) of the query's words,
-    words that no turn holds included, so score / weight tells how much of the query a turn answers.
+    `rarity`: each word's inverse document frequency; a word that no turn holds is the rarest. Find
+    i says that turn `turns[i]` holds the word number `terms[i]` with a BM25 score `scores[i]` > 0.
     """
 
-    rows: Sequence[tuple[int, float]]
-    weight: float
+    rarity: Mapping[str, float]
+    turns: NDArray[np.int64]
+    terms: NDArray[np.int64]
+    scores: NDArray[np.float64]
+
+    def best(self, k: int) -> list[tuple[int, float]]:
+        """The k turns with the highest BM25 sums, best first; the newer one where they are even."""
+        turns, at = np.unique(self.turns, return_inverse=True)
+        sums = np.bincount(at, weights=self.scores, minlength=len(turns))
+        order = np.lexsort((-turns, -sums))[:k]
+        return [(int(turns[i]), float(sums[i])) for i in order]
+
+    def of(self, turns: Sequence[int]) -> NDArray[np.float64]:
+        """BM25 scores of each word in each of `turns`, (len(turns), T)."""
+        scores = np.zeros((len(turns), len(self.rarity)))
+        row = {turn: at for at, turn in enumerate(turns)}
+        for turn, term, score in zip(self.turns, self.terms, self.scores, strict=True):
+            if (at := row.get(int(turn))) is not None:
+                scores[at, term] = score
+        return scores
 
 
 _words = sql_table("words", column("rowid"), column("tokens"))
 _MATCH = text("words MATCH :match")
-_COUNT = text(
-    f"SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH :match LIMIT {ROW_BUDGET * 4})"
-)
 
 
 def add(connection: Connection, turn: int, content: str) -> None:
@@ -117,66 +136,69 @@ def add(connection: Connection, turn: int, content: str) -> None:
 
 def remove(connection: Connection, turns: Iterable[int]) -> None:
     """Take turns out, and merge the index so that no removed word stays in its segments."""
-    ids = list(turns)
-    if not ids:
+    rows = [{"id": turn} for turn in turns]
+    if not rows:
         return
-    connection.execute(
-        _words.delete().where(column("rowid") == bindparam("id")), [{"id": id_} for id_ in ids]
-    )
+    connection.execute(_words.delete().where(column("rowid") == bindparam("id")), rows)
     connection.execute(text("INSERT INTO words(words) VALUES ('optimize')"))
-
-
-def search(
-    connection: Connection, query: str, k: int, *, among: Select[tuple[int]] | None = None
-) -> Found:
-    """The k turns that share the rarest words with the query, by BM25.
-
-    `among` selects the turn ids that may be found (a conversation, a time window); it is applied
-    before the ranking, so a small scope never starves. Words so common that more than `ROW_BUDGET`
-    rows would have to be ranked are left out of the search, the commonest first.
-    """
-    terms, weight = _terms(connection, query)
-    if not terms:
-        return Found([], weight)
-    score = func.bm25(literal_column("words"))
-    statement = (
-        select(column("rowid"), score).select_from(_words).where(_MATCH).order_by(score).limit(k)
-    )
-    if among is not None:
-        statement = statement.where(column("rowid").in_(among))
-    rows = connection.execute(statement, {"match": " OR ".join(terms)})
-    return Found([(int(id_), -float(negative)) for id_, negative in rows], weight)
-
-
-def _terms(connection: Connection, query: str) -> tuple[list[str], float]:
-    """The quoted words to search, rarest first within the row budget, and the query's weight."""
-    total = int(connection.execute(text("SELECT count(*) FROM words")).scalar_one())
-    words = list(dict.fromkeys(tokenize(query)))[:MAX_TERMS]
-    quoted = [f'"{word}"' for word in words]
-    counts = {
-        term: int(connection.execute(_COUNT, {"match": term}).scalar_one()) for term in quoted
-    }
-    weight = sum(_rarity(total, count) for count in counts.values())
-    terms: list[str] = []
-    rows = 0
-    for term in sorted((t for t in quoted if counts[t]), key=counts.__getitem__):
-        rows += counts[term]
-        if terms and rows > ROW_BUDGET:
-            break
-        terms.append(term)
-    return terms, weight
-
-
-def _rarity(total: int, count: int) -> float:
-    """Inverse document frequency as FTS5's bm25 has it, never below 0."""
-    return max(0.0, math.log((total - count + 0.5) / (count + 0.5)))
 
 
 def clear(connection: Connection) -> None:
     """Empty the index."""
-    connection.execute(text("DELETE FROM words"))
+    connection.execute(_words.delete())
+    connection.execute(text("INSERT INTO words(words) VALUES ('optimize')"))
 
 
 def check(connection: Connection) -> None:
-    """Let FTS5 check itself. Errors: sqlalchemy's DatabaseError when it doesn't hold together."""
+    """Errors: sqlalchemy.exc.DBAPIError when the index doesn't hold together."""
     connection.execute(text("INSERT INTO words(words) VALUES ('integrity-check')"))
+
+
+def search(connection: Connection, query: str, *, among: Select[tuple[int]] | None = None) -> Found:
+    """The turns that hold words of the query, word by word, so that neighbours can share them.
+
+    `among` selects the turn ids that may be found (a conversation, a time window); it is applied in
+    the search, so a small scope never starves. At most `ROW_BUDGET` finds come back: the commonest
+    words are left out first, and the rarest is always looked for.
+    """
+    total = int(connection.execute(_TOTAL).scalar_one())
+    words = list(dict.fromkeys(tokenize(query)))[:MAX_TERMS]
+    matches = [f'"{word}"' for word in words]
+    counts = [int(connection.execute(_COUNT, {"match": match}).scalar_one()) for match in matches]
+    rarity = [math.log((total + _PRIOR_TURNS) / (count + 1)) for count in counts]
+    turns: list[int] = []
+    terms: list[int] = []
+    scores: list[float] = []
+    for term in sorted(range(len(words)), key=counts.__getitem__):
+        if turns and len(turns) + counts[term] > ROW_BUDGET:
+            break
+        # bm25 of one word is its tf part times FTS5's own idf, which is useless in a small memory.
+        own = max(1e-6, math.log((total - counts[term] + 0.5) / (counts[term] + 0.5)))
+        for turn, negative in _rows(connection, matches[term], among):
+            turns.append(turn)
+            terms.append(term)
+            scores.append(-negative / own * rarity[term])
+    return Found(
+        rarity=dict(zip(words, rarity, strict=True)),
+        turns=np.array(turns, dtype=np.int64),
+        terms=np.array(terms, dtype=np.int64),
+        scores=np.array(scores, dtype=np.float64),
+    )
+
+
+_TOTAL = text("SELECT count(*) FROM words")
+_COUNT = text(
+    f"SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH :match LIMIT {ROW_BUDGET * 4})"
+)
+
+
+def _rows(
+    connection: Connection, match: str, among: Select[tuple[int]] | None
+) -> Iterator[tuple[int, float]]:
+    """(turn id, FTS5's bm25, which is negative) of at most ROW_BUDGET turns that hold a word."""
+    score = func.bm25(literal_column("words"))
+    statement = select(column("rowid"), score).select_from(_words).where(_MATCH).limit(ROW_BUDGET)
+    if among is not None:
+        statement = statement.where(column("rowid").in_(among))
+    for turn, negative in connection.execute(statement, {"match": match}):
+        yield int(turn), float(negative)

@@ -22,7 +22,7 @@ def embedder() -> SentenceEmbedder:
 @pytest.fixture(scope="session")
 def gpt() -> LocalEngine:
     """The built-in GPT. Its cache is kept from test to test, as in a long conversation."""
-    return LocalEngine.open(resolve(DEFAULT_MODEL))
+    return LocalEngine.from_files(resolve(DEFAULT_MODEL))
 
 
 @pytest.fixture

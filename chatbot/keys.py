@@ -1,0 +1,290 @@
+"""How a prompt is typed: the input line with its keys, completion, history and toolbar.
+
+Knows prompt-toolkit and the state of the chat that the toolbar shows; nothing about replies. On a
+dumb terminal the terminal's own line editing is used instead.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.buffer import Buffer
+from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+from prompt_toolkit.document import Document
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import has_focus
+from prompt_toolkit.formatted_text import AnyFormattedText
+from prompt_toolkit.history import FileHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
+from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
+from prompt_toolkit.styles import Style
+
+from chatbot import commands
+from chatbot.errors import ChatbotFault
+from chatbot.screen import safe
+from memory.errors import MemoryFault
+
+if TYPE_CHECKING:
+    from chatbot.chat import Chat
+
+PROMPT, CONTINUATION = "> ", "… "
+STYLE = Style.from_dict({"prompt": "ansigreen bold", "bottom-toolbar": "noreverse ansibrightblack"})
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """One prompt, or a command. A slash makes a command only where it was typed."""
+
+    text: str
+    command: bool = False
+
+
+def understand(text: str, *, pasted: bool = False) -> Typed:
+    """What a line means: `pasted` says that it begins with pasted text, which is never a command;
+    a typed `//` begins a prompt with one slash."""
+    text = text.encode("utf-8", "replace").decode("utf-8")  # bytes that were no UTF-8
+    if pasted:
+        return Typed(text)
+    if text.startswith("//"):
+        return Typed(text[1:])
+    return Typed(text, command=text.startswith("/"))
+
+
+class Input(Protocol):
+    """Where prompts come from."""
+
+    touched: bool  # whether anything was typed since the last `read` began
+
+    def read(self, prefill: str = "") -> Typed | None:
+        """The next prompt or command; None for Ctrl-C on an empty line. Errors: EOFError."""
+
+    def ask(self, question: str) -> bool:
+        """A yes-or-no question; anything but yes is no."""
+
+
+class InputLine:
+    """The input line of prompt-toolkit.
+
+    The first time it is on the screen, the model begins to load.
+    """
+
+    def __init__(self, chat: "Chat") -> None:
+        self.chat = chat
+        self.touched = False
+        self.counted = ""  # how much is remembered, for the toolbar
+        self.pasted = False  # the line begins with pasted text
+        self._session: PromptSession[str] = PromptSession(
+            [("class:prompt", PROMPT)],
+            multiline=True,
+            prompt_continuation=CONTINUATION,
+            key_bindings=_bindings(self),
+            completer=_Completer(self),
+            history=_History(self, chat.settings.home / "history"),
+            bottom_toolbar=self._toolbar,
+            style=STYLE,
+            input_processors=[_Safe()],
+            reserve_space_for_menu=6,
+        )
+        self._session.default_buffer.on_text_changed += self._changed
+        self._session.app.after_render += self._rendered
+        self._fresh = False  # the line was drawn since `read` began
+
+    def read(self, prefill: str = "") -> Typed | None:
+        self.touched = self.pasted = self._fresh = False
+        loading = not self.chat.ready
+        try:
+            # A slash that comes back was not typed as a command.
+            default = "/" + prefill if prefill.startswith("/") else prefill
+            text = self._session.prompt(default=default, refresh_interval=0.5 if loading else 0)
+        except KeyboardInterrupt:
+            return None
+        return understand(text, pasted=self.pasted)
+
+    def ask(self, question: str) -> bool:
+        session: PromptSession[str] = PromptSession()
+        try:
+            answer = session.prompt(f"{safe(question)} [y/N] ")
+        except (KeyboardInterrupt, EOFError):
+            return False
+        return is_yes(answer)
+
+    def _changed(self, buffer: Buffer) -> None:
+        self.touched = self.touched or bool(buffer.text)
+        self.pasted = self.pasted and buffer.text.startswith("/")
+
+    def _rendered(self, _: object) -> None:
+        """Start what may be slow, now that the line is there to type in."""
+        if not self._fresh:
+            self._fresh = True
+            self.chat.load()
+            threading.Thread(target=self._count, daemon=True, name="count").start()
+
+    def _count(self) -> None:
+        with suppress(MemoryFault):
+            counts = self.chat.memory.log.counts()
+            self.counted = f"{counts['turns']:,} turns remembered"
+            self._session.app.invalidate()
+
+    def _toolbar(self) -> AnyFormattedText:
+        return safe(toolbar(self.chat, self.counted))
+
+
+def toolbar(chat: "Chat", counted: str) -> str:
+    """Model, strategy, window, memory: one line."""
+    used, limit = chat.window_used
+    parts = [
+        chat.settings.model + _model_state(chat),
+        chat.settings.decoding.strategy,
+        f"window {used}/{limit}" if limit else "",
+        counted,
+        "" if chat.settings.recall else "recall off",
+        "PRIVATE" if chat.private else "",
+    ]
+    return " " + " · ".join(filter(None, parts))
+
+
+def _model_state(chat: "Chat") -> str:
+    try:
+        return "" if chat.wait(0) else " (loading…)"
+    except ChatbotFault:
+        return " (not loaded)"
+
+
+def is_yes(answer: str) -> bool:
+    return answer.strip().lower() in ("y", "yes", "예", "네")
+
+
+def _bindings(line: InputLine) -> KeyBindings:
+    keys = KeyBindings()
+    typing = has_focus(DEFAULT_BUFFER)
+
+    @keys.add("enter", filter=typing)
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.validate_and_handle()
+
+    @keys.add("escape", "enter", filter=typing)
+    @keys.add("c-j", filter=typing)
+    def _(event: KeyPressEvent) -> None:
+        event.current_buffer.newline(copy_margin=False)
+
+    @keys.add("c-c", filter=typing)
+    @keys.add("<sigint>")
+    def _(event: KeyPressEvent) -> None:
+        if event.current_buffer.text:
+            event.current_buffer.reset()
+        else:
+            event.app.exit(exception=KeyboardInterrupt())
+
+    @keys.add(Keys.BracketedPaste, filter=typing)
+    def _(event: KeyPressEvent) -> None:
+        text = event.data.replace("\r\n", "\n").replace("\r", "\n")
+        at_start = event.current_buffer.cursor_position == 0
+        event.current_buffer.insert_text(text)
+        if at_start and text.startswith("/"):
+            line.pasted = True
+
+    return keys
+
+
+class _Safe(Processor):
+    """Shows what would reorder the line as a sign one column wide.
+
+    prompt-toolkit itself makes other control characters visible.
+    """
+
+    def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
+        return Transformation(
+            [
+                (
+                    fragment[0],
+                    "".join(c if safe(c) == c or c < " " else "\ufffd" for c in fragment[1]),
+                )
+                for fragment in transformation_input.fragments
+            ]
+        )
+
+
+class _Completer(Completer):
+    def __init__(self, line: InputLine) -> None:
+        self._line = line
+
+    def get_completions(self, document: Document, _event: CompleteEvent) -> Iterable[Completion]:
+        if self._line.pasted:
+            return
+        with suppress(MemoryFault):
+            text = document.text_before_cursor
+            for value, length, about in commands.complete(self._line.chat, text):
+                yield Completion(value, -length, display=safe(value), display_meta=safe(about))
+
+
+class _History(FileHistory):
+    """Prompts typed before, in a file for the user's eyes only; private ones are left out."""
+
+    def __init__(self, line: InputLine, path: Path) -> None:
+        self._line = line
+        self._path = path
+        super().__init__(path)
+
+    def load_history_strings(self) -> Iterable[str]:
+        with suppress(OSError):
+            return list(super().load_history_strings())
+        return []
+
+    def append_string(self, string: str) -> None:
+        # Called back later, a pasted slash must not become a command.
+        super().append_string("/" + string if self._line.pasted else string)
+
+    def store_string(self, string: str) -> None:
+        if self._line.chat.private:
+            return
+        with suppress(OSError):  # a read-only home: this session's history is kept in memory
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
+            super().store_string(string.encode("utf-8", "replace").decode("utf-8"))
+
+
+class DumbLine:
+    """The terminal's own line editing, for terminals that can't move their cursor."""
+
+    touched = False
+
+    def __init__(self, chat: "Chat", show: Callable[[str], None]) -> None:
+        self._chat = chat
+        self._show = show
+
+    def read(self, prefill: str = "") -> Typed | None:
+        self._chat.load()
+        if prefill:
+            self._show(safe(f"it was: {prefill}\n"))
+        try:
+            return understand(self._input(PROMPT))
+        except KeyboardInterrupt:
+            self._show("\n")
+            return None
+
+    def ask(self, question: str) -> bool:
+        try:
+            return is_yes(self._input(f"{safe(question)} [y/N] "))
+        except (KeyboardInterrupt, EOFError):
+            self._show("\n")
+            return False
+
+    def _input(self, prompt: str) -> str:
+        """One line; here, and only here, Ctrl-C is an exception."""
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            self._show(prompt)
+            line = sys.stdin.readline()
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if not line:
+            raise EOFError
+        return line.removesuffix("\n")

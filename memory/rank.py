@@ -1,0 +1,254 @@
+"""Ranking: from what the searches found to hits, best first, each with its score explained.
+
+Pure functions over turns and numbers: no I/O, no model, no index. A hit's score is the logistic of
+the sum of its parts, each part a share in log-odds:
+
+    query     how well the memory as a whole answers the query: the same for every hit of one query
+    dense     the turn's cosines to the query
+    lexical   the query's words in the turn (BM25)
+    context   the query's words in the turns around it, and a question it may answer
+    session   the query's words anywhere in its session
+    speaker   the query names the turn's speaker
+    role      the user's own words above the assistant's
+    question  a turn that only asks tells little
+    recency   a gentle tie-break
+
+All but `query` are relative to the best hit, whose own parts they are measured against, so the best
+hit's score says whether anything is there at all, and the others' how far they fall behind.
+"""
+
+import itertools
+import math
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory.types import Hit, Turn
+
+Floats = NDArray[np.float64]
+
+SESSION_GAP_S = 6 * 3600.0  # a longer silence ends a session
+QUESTION_CHARS = 160  # a longer turn that ends in a question mark also tells something
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A turn that may be a hit.
+
+    `before`: the id of the standing turn just before it in its conversation, or None. `cosines`: to
+    the query, of part 0 and part 1 (part 0's again where there is no part 1). `words` (T,): the
+    BM25 score of each of the query's T words in the turn, 0 where the turn lacks it.
+    """
+
+    turn: Turn
+    before: int | None
+    cosines: tuple[float, float]
+    words: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much each part counts.
+
+    Set by hand on half of the conversations of LoCoMo and BEAM, looking for a flat optimum (most
+    may be halved or doubled at a loss of about a point), and checked on the other half:
+    docs/experiments.md has the figures. The first group ranks; the second makes scores of ranks.
+    """
+
+    whole: float = 1.0  # per unit of part 0's cosine
+    around: float = 1.0  # per unit of part 1's cosine
+    lexical: float = 0.133  # per unit of the turn's BM25: 1.6 / 12, 12 being a usual query's rarity
+    context: float = 0.083  # per unit of BM25 that the turns around it add
+    session: float = 0.033  # per unit of BM25 of the session's best turns, word by word
+    previous: tuple[float, float] = (0.8, 0.45)  # what the turn before, and the one before it, lend
+    following: tuple[float, float] = (0.7, 0.45)  # what the two turns after it lend
+    answer: float = 0.4  # a question lends so much more to the turn after it
+    speaker: float = 0.25
+    role: float = 0.7
+    question: float = 0.3
+    recency: float = 0.02  # per factor e of age in days
+
+    sharpness: float = 2.0  # log-odds per unit of the sum above
+    bias: float = -8.65  # with these three the best hit's score is how likely the query has an
+    nearest: float = 14.6  # answer: per unit of the best cosine of part 0 ...
+    covered: float = 4.0  # ... and of the share of the query's words around the best turn
+
+
+WEIGHTS = Weights()
+
+
+def rank(
+    query: str,
+    candidates: Sequence[Candidate],
+    rarity: Mapping[str, float],
+    now: datetime,
+    k: int,
+    weights: Weights = WEIGHTS,
+) -> list[Hit]:
+    """The k best candidates as hits, best first.
+
+    `rarity` is the inverse document frequency of each of the query's T words, as `words.search`
+    gives it. A word that is a speaker's name counts for the `speaker` part alone. Of turns that say
+    the same only the newest is kept, and a turn that only repeats the query is left out: it tells
+    nothing.
+    """
+    said = _said(query)
+    kept = _newest_of_same([c for c in candidates if _said(c.turn.text) != said])
+    if not kept:
+        return []
+    names = {name for c in kept for name in _names(c.turn.speaker)}
+    rarities = np.array([0.0 if word in names else rare for word, rare in rarity.items()])
+    parts, held = _parts(query, kept, rarities, now, weights)
+    totals = np.sum(list(parts.values()), axis=0)  # (n,)
+    best = int(np.lexsort(([-c.turn.id for c in kept], -totals))[0])
+    answered = _answered(kept, held, rarities, weights)
+    order = np.lexsort(([-c.turn.id for c in kept], -totals))[:k]
+    hits = []
+    for i in order:
+        shares = {"query": answered}
+        shares |= {n: weights.sharpness * float(p[i] - p[best]) for n, p in parts.items()}
+        hits.append(
+            Hit(
+                turn=kept[i].turn,
+                score=logistic(sum(shares.values())),
+                dense=max(kept[i].cosines),
+                lexical=float(kept[i].words.sum()),
+                parts=shares,
+            )
+        )
+    return hits
+
+
+def logistic(odds: float) -> float:
+    """Log-odds to a probability, inside (0, 1) whatever comes."""
+    return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, odds))))
+
+
+def _parts(
+    query: str, candidates: Sequence[Candidate], rarity: Floats, now: datetime, weights: Weights
+) -> tuple[dict[str, Floats], Floats]:
+    """Every part, each (n,), in units of the ranking; and (T, n), the words held around a turn."""
+    turns = [c.turn for c in candidates]
+    words = np.array([c.words for c in candidates]).reshape(len(turns), len(rarity)).T  # (T, n)
+    words = words * (rarity > 0)[:, None]
+    asks = np.array([_only_asks(turn.text) for turn in turns], dtype=float)
+    around, held = _around(words, asks, _links(candidates), weights)
+    named = _named(query, [turn.speaker for turn in turns])
+    days = np.array([max(0.0, (now - turn.at).total_seconds()) / 86400 for turn in turns])
+    cosines = np.array([c.cosines for c in candidates])  # (n, 2)
+    parts = {
+        "dense": weights.whole * cosines[:, 0] + weights.around * cosines[:, 1],
+        "lexical": weights.lexical * words.sum(0),
+        "context": weights.context * (around - words).sum(0),
+        "session": weights.session * _session(words, turns),
+        "speaker": weights.speaker * named,
+        "role": weights.role * np.array([turn.role == "user" for turn in turns], dtype=float),
+        "question": -weights.question * asks,
+        "recency": -weights.recency * np.log1p(days),
+    }
+    return parts, held
+
+
+def _links(candidates: Sequence[Candidate]) -> dict[int, NDArray[np.int64]]:
+    """For each offset -2, -1, 1, 2 the candidate that stands there, as an index (n,), or -1."""
+    at = {c.turn.id: i for i, c in enumerate(candidates)}
+    n = len(candidates)
+    previous = np.full(n + 1, -1)  # the last entry answers for index -1
+    following = np.full(n + 1, -1)
+    for i, candidate in enumerate(candidates):
+        if candidate.before is not None and (j := at.get(candidate.before)) is not None:
+            earlier = candidates[j].turn
+            if (candidate.turn.at - earlier.at).total_seconds() <= SESSION_GAP_S:
+                previous[i], following[j] = j, i
+    return {
+        -1: previous[:n],
+        -2: previous[previous[:n]],
+        1: following[:n],
+        2: following[following[:n]],
+    }
+
+
+def _around(
+    words: Floats, asks: Floats, links: Mapping[int, NDArray[np.int64]], weights: Weights
+) -> tuple[Floats, Floats]:
+    """For each word and turn, (T, n): the best BM25 score in the window around the turn, less with
+    distance; and likewise how far the word is held there, 0 to 1.
+    """
+    lend = {
+        -1: weights.previous[0],
+        -2: weights.previous[1],
+        1: weights.following[0],
+        2: weights.following[1],
+    }
+    around, held = words.copy(), (words > 0).astype(float)
+    for offset, share in lend.items():
+        there = links[offset]
+        factor = np.where(there >= 0, share, 0.0)  # (n,)
+        held = np.maximum(held, factor * (words[:, there] > 0))
+        if offset == -1:
+            factor = factor * (1 + weights.answer * asks[there])
+        around = np.maximum(around, factor * words[:, there])
+    return around, held
+
+
+def _session(words: Floats, turns: Sequence[Turn]) -> Floats:
+    """For each turn (n,): the best BM25 score of each word in its session, summed."""
+    session = np.zeros(len(turns), dtype=np.int64)
+    order = sorted(range(len(turns)), key=lambda i: (turns[i].conversation, turns[i].at))
+    number = 0
+    for last, i in itertools.pairwise(order):
+        gap = (turns[i].at - turns[last].at).total_seconds()
+        number += turns[i].conversation != turns[last].conversation or gap > SESSION_GAP_S
+        session[i] = number
+    best = np.zeros((words.shape[0], number + 1))
+    for i, one in enumerate(session):
+        np.maximum(best[:, one], words[:, i], out=best[:, one])
+    sums: Floats = best.sum(0)[session]
+    return sums
+
+
+def _answered(
+    candidates: Sequence[Candidate], held: Floats, rarity: Floats, weights: Weights
+) -> float:
+    """Log-odds that the memory answers the query: its best cosine and the words it covers."""
+    nearest = max(c.cosines[0] for c in candidates)
+    weight = max(float(rarity.sum()), 3.0)  # below it, there is hardly a word to go by
+    covered = float((rarity @ held).max()) / weight if len(rarity) else 0.0
+    return weights.bias + weights.nearest * nearest + weights.covered * covered
+
+
+def _named(query: str, speakers: Sequence[str]) -> Floats:
+    """1 where the query names the speaker by a word of their name, else 0, (n,)."""
+    asked = set(re.findall(r"[^\W_]+", _fold(query)))
+    named = {speaker: float(bool(asked & _names(speaker))) for speaker in set(speakers)}
+    return np.array([named[speaker] for speaker in speakers])
+
+
+def _names(speaker: str) -> set[str]:
+    return set(re.findall(r"[^\W_]+", _fold(speaker))) - {"user", "assistant"}
+
+
+def _only_asks(text: str) -> bool:
+    return len(text) < QUESTION_CHARS and text.rstrip().endswith(("?", "？"))
+
+
+def _newest_of_same(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Without those that a newer one repeats but for case, spaces and the final stop."""
+    newest: dict[str | int, Candidate] = {}
+    for candidate in sorted(candidates, key=lambda c: (c.turn.at, c.turn.id)):
+        newest[_said(candidate.turn.text) or candidate.turn.id] = candidate
+    return list(newest.values())
+
+
+def _said(text: str) -> str:
+    """What two turns that say the same have in common: runs in C, texts may be long."""
+    return " ".join(_fold(text).split()).rstrip(" .!?…")
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold()

@@ -1,0 +1,125 @@
+"""Gathering the evidence for a query: which turns may be hits, and what speaks for each.
+
+Asks the vector index, the word index and the log; weighs nothing (that is rank.py).
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import sqlalchemy as sa
+
+from memory import words
+from memory.log import get_turns
+from memory.rank import Candidate
+from memory.schema import turns
+from memory.vectors import VectorIndex, Vectors
+
+DENSE = 300  # vectors taken from the vector index
+LEXICAL = 150  # turns taken from the word index
+SEEDS = 60  # of each of the two, whose neighbours in the conversation are looked at as well
+QUERY = 4000  # characters of a query that are searched for
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where to look: conversations (None: all), a time window [since, until), turns to pass over.
+
+    Applied before the search, so that a small scope never starves.
+    """
+
+    conversations: Collection[int] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    exclude: Collection[int] = ()
+
+    def among(self) -> sa.Select[tuple[int]] | None:
+        """Selects the ids of the turns in scope; None when every turn is (but for `exclude`)."""
+        conditions: list[sa.ColumnElement[bool]] = []
+        if self.conversations is not None:
+            conditions.append(turns.c.conversation.in_(self.conversations))
+        if self.since is not None:
+            conditions.append(turns.c.at >= self.since)
+        if self.until is not None:
+            conditions.append(turns.c.at < self.until)
+        if not conditions:
+            return None
+        return sa.select(turns.c.id).where(turns.c.retracted == sa.false(), *conditions)
+
+
+def gather(
+    connection: sa.Connection, index: VectorIndex, query: str, vector: Vectors, scope: Scope
+) -> tuple[list[Candidate], dict[str, float]]:
+    """The candidates for a query, and the rarity of each of its words, for `rank`.
+
+    `vector` (dimension,) is the query's.
+    """
+    among = scope.among()
+    within = None if among is None else np.array(connection.scalars(among).all(), dtype=np.int64)
+    near, parts, cosines = index.search(vector, DENSE + 2 * len(scope.exclude), within)
+    found = words.search(connection, query, among=among)
+    nearest = list(dict.fromkeys(near.tolist()))
+    worded = [turn for turn, _ in found.best(LEXICAL)]
+    before, pool = _with_neighbours(connection, nearest, worded)
+    wanted = pool - set(scope.exclude)
+    if within is not None:
+        wanted &= set(within.tolist())
+    standing = get_turns(connection, sorted(wanted))
+    known = dict(zip(zip(near.tolist(), parts.tolist(), strict=True), cosines, strict=True))
+
+    def cosine(turn: int, part: int) -> float | None:
+        if (turn, part) in known:
+            return float(known[turn, part])
+        stored = index.get(turn, part)
+        return None if stored is None else float(stored @ vector)
+
+    candidates = []
+    for turn, row in zip(standing.values(), found.of(list(standing)), strict=True):
+        own = cosine(turn.id, 0)
+        if own is not None:
+            around = cosine(turn.id, 1)
+            both = (own, own if around is None else around)
+            candidates.append(Candidate(turn, before.get(turn.id), both, row))
+    return candidates, dict(found.rarity)
+
+
+def _with_neighbours(
+    connection: sa.Connection, nearest: list[int], worded: list[int]
+) -> tuple[dict[int, int], set[int]]:
+    """The turn just before each one, where there is one, and the pool: both lists, and the
+    neighbours of their first SEEDS."""
+    pool = set(nearest) | set(worded)
+    seeds = set(nearest[:SEEDS]) | set(worded[:SEEDS])
+    before: dict[int, int] = {}
+    for turn, earlier, later in _beside(connection, sorted(pool)):
+        if earlier is not None:
+            before[turn] = earlier
+        if later is not None:
+            before[later] = turn
+        if turn in seeds:
+            pool |= {one for one in (earlier, later) if one is not None}
+    return before, pool
+
+
+_EARLIER, _LATER = turns.alias("earlier"), turns.alias("later")
+
+
+def _beside(
+    connection: sa.Connection, ids: list[int]
+) -> list[tuple[int, int | None, int | None]]:
+    """Each turn's id, and the ids of the standing turns just before and after it."""
+
+    def standing(other: Any) -> sa.ColumnElement[bool]:
+        return sa.and_(
+            other.c.conversation == turns.c.conversation, other.c.retracted == sa.false()
+        )
+
+    before = sa.select(sa.func.max(_EARLIER.c.id)).where(
+        standing(_EARLIER), _EARLIER.c.id < turns.c.id
+    )
+    after = sa.select(sa.func.min(_LATER.c.id)).where(standing(_LATER), _LATER.c.id > turns.c.id)
+    query = sa.select(turns.c.id, before.scalar_subquery(), after.scalar_subquery())
+    rows = connection.execute(query.where(turns.c.id.in_(ids)))
+    return [(turn, earlier, later) for turn, earlier, later in rows]

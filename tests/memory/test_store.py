@@ -1,0 +1,282 @@
+"""Memory: remembering, recalling, forgetting, and caches that agree with the log."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from memory.embed import SentenceEmbedder
+from memory.errors import UnknownConversation, UnknownTurn
+from memory.schema import vectors
+from memory.store import Memory
+from memory.types import Hit
+from memory.vectors import Vectors
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+FACTS = (
+    "My dog is called Biscuit.",
+    "I am allergic to shellfish, so no prawns for me.",
+    "My sister Clara moved to Lisbon in spring.",
+    "The locker code at the gym is 4417.",
+    "I play the cello in an amateur orchestra.",
+    "내 고양이 이름은 모모야.",
+    "다음 달에 부산으로 이사해.",
+    "The weather has been dreadful all week.",
+    "Can you explain how bread rises?",
+    "I had soup for lunch again.",
+)
+
+
+def tell(memory: Memory, texts: Sequence[str] = FACTS, days: float = 1) -> list[int]:
+    """Each text in a conversation of its own, `days` apart, the last one a day ago."""
+    ids = []
+    for place, text in enumerate(texts):
+        at = NOW - timedelta(days=1 + days * (len(texts) - 1 - place))
+        ids.append(memory.remember("user", text, at=at).id)
+    return ids
+
+
+def best(memory: Memory, query: str, **options: object) -> str:
+    return memory.recall(query, now=NOW, **options)[0].turn.text  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("query", "fact"),
+    [
+        ("What is the name of my pet dog?", "Biscuit"),
+        ("Which foods must I avoid?", "shellfish"),
+        ("Where does Clara live?", "Lisbon"),
+        ("What's my locker code?", "4417"),
+        ("Which instrument do I play?", "cello"),
+        ("고양이 이름이 뭐였지?", "모모"),
+        ("내가 어디로 이사한다고 했지?", "부산"),
+    ],
+)
+def test_facts_are_found_in_other_words(memory: Memory, query: str, fact: str) -> None:
+    tell(memory)
+    assert fact in best(memory, query)
+
+
+def test_a_hit_explains_its_score(memory: Memory) -> None:
+    tell(memory)
+    hits = memory.recall("What is my dog called?", k=4, now=NOW)
+    assert len(hits) == 4
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    for hit in hits:
+        odds = sum(hit.parts.values())
+        assert hit.score == pytest.approx(1 / (1 + np.exp(-odds)))
+        assert 0 < hit.score < 1
+        own = memory.embedder.embed(["What is my dog called?", hit.turn.text])
+        assert hit.dense >= float(own[0] @ own[1]) - 2e-3  # float16 is stored
+    assert hits[0].lexical > 0 and hits[0].turn.text == FACTS[0]
+
+
+def test_nothing_relevant_is_nothing_given(memory: Memory) -> None:
+    tell(memory)
+    assert memory.relevant("How do I sharpen the blade of a jigsaw?", now=NOW) == []
+    assert [hit.turn.text for hit in memory.relevant("What is my dog called?", now=NOW)][0] == (
+        FACTS[0]
+    )
+
+
+def test_an_empty_memory_and_an_empty_query_find_nothing(memory: Memory) -> None:
+    assert memory.recall("anything") == []
+    tell(memory)
+    assert memory.recall("  ") == []
+
+
+def test_scope_and_time_apply_before_the_search(memory: Memory) -> None:
+    ids = tell(memory, ["the red fox"] + ["the blue fox is here, number %d" % n for n in range(400)])
+    turn = memory.log.turn(ids[0])
+    for found in (
+        memory.recall("the blue fox", scope=[turn.conversation], now=NOW),
+        memory.recall("the blue fox", until=turn.at + timedelta(minutes=1), now=NOW),
+        memory.recall("the blue fox", since=turn.at, until=turn.at + timedelta(hours=1), now=NOW),
+        memory.recall("the blue fox", k=500, exclude=ids[1:], now=NOW),
+    ):
+        assert [hit.turn.id for hit in found] == [ids[0]]
+    assert memory.recall("fox", scope=[], now=NOW) == []
+    assert memory.recall("fox", since=NOW, now=NOW) == []
+
+
+def test_a_bare_answer_is_found_by_its_question(memory: Memory) -> None:
+    for text in ("How are you?", "Fine, thanks."):
+        memory.remember("user", text)
+    asked = memory.remember("user", "When did you go to the opera?")
+    memory.remember("assistant", "Last Thursday!", conversation=asked.conversation)
+    hits = memory.recall("when was the visit to the opera", k=3)
+    assert "Last Thursday!" in [hit.turn.text for hit in hits]
+
+
+def test_the_same_said_again_is_one_hit_the_newest(memory: Memory) -> None:
+    ids = tell(memory, ["I like green tea."] * 5 + ["I bought a kettle."])
+    hits = memory.recall("Which tea do I like?", now=NOW)
+    assert [hit.turn.id for hit in hits if "green tea" in hit.turn.text] == [ids[4]]
+
+
+def test_another_process_sees_new_turns_on_its_next_recall(memory: Memory) -> None:
+    tell(memory)
+    assert "Biscuit" in best(memory, "What is my dog called?")
+    code = (
+        "import sys, pathlib, memory.log as m, datetime as d\n"
+        "log = m.Log(pathlib.Path(sys.argv[1]))\n"
+        "log.append(None, 'user', 'The wifi password is tangerine.', speaker='user',"
+        " at=d.datetime.now(d.UTC))\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(memory.log.path)], check=True)
+    assert "tangerine" in best(memory, "what is the wifi password")
+
+
+def test_what_another_process_forgets_is_found_no_more(
+    memory: Memory, embedder: SentenceEmbedder
+) -> None:
+    ids = tell(memory)
+    assert "Biscuit" in best(memory, "What is my dog called?")
+    other = Memory(memory.log.path, lambda: embedder)  # type: ignore[arg-type]
+    other.forget([ids[0]])
+    other.log.retract([ids[1]])
+    other.close()
+    texts = [hit.turn.text for hit in memory.recall("dog shellfish", k=100, now=NOW)]
+    assert FACTS[0] not in texts and FACTS[1] not in texts
+    assert memory.vectors.turns == set(ids[2:])
+
+
+def test_forgetting_leaves_no_trace_in_the_files(memory: Memory) -> None:
+    ids = tell(memory, [*FACTS, "The canary word is zanzibarquux."])
+    hit = memory.recall("canary word", now=NOW)[0]
+    reply = memory.remember("assistant", "I see.", used=[hit])
+    assert memory.log.recalled(reply.id) == [hit]
+    assert memory.forget([ids[-1]]) == 1
+    assert memory.log.recalled(reply.id) == []
+    folder = Path(str(memory.log.path)).parent
+    memory.close()
+    for file in folder.iterdir():
+        assert b"zanzibarquux" not in file.read_bytes(), file
+
+
+def test_unknown_ids_forget_nothing(memory: Memory) -> None:
+    ids = tell(memory)
+    with pytest.raises(UnknownTurn, match="999"):
+        memory.forget([ids[0], 999])
+    assert len(memory.log.turns()) == len(FACTS)
+    with pytest.raises(UnknownConversation, match="999"):
+        memory.forget_conversation(999)
+
+
+def test_a_conversation_is_forgotten_whole(memory: Memory) -> None:
+    first = memory.remember("user", "one")
+    memory.remember("user", "two", conversation=first.conversation)
+    memory.remember("user", "three")
+    assert memory.forget_conversation(first.conversation) == 2
+    assert [turn.text for turn in memory.log.turns()] == ["three"]
+    assert len(memory.log.conversations()) == 1
+
+
+def state(memory: Memory, query: str) -> list[tuple[int, float]]:
+    return [(hit.turn.id, round(hit.score, 9)) for hit in memory.recall(query, k=50, now=NOW)]
+
+
+def test_caches_that_are_deleted_are_made_anew_and_nothing_is_embedded_twice(
+    memory: Memory, embedder: SentenceEmbedder
+) -> None:
+    tell(memory)
+    before = state(memory, "dog and cello")
+    with memory.log.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM words")
+    counting = Counting(embedder)
+    again = Memory(memory.log.path, lambda: counting)  # type: ignore[arg-type]
+    assert state(again, "dog and cello") == before
+    counting.texts.clear()
+    again.rebuild()
+    assert counting.texts == []
+    with again.log.writing() as connection:
+        connection.execute(vectors.delete())
+    report = again.verify()
+    assert report.vectors_missing == len(FACTS) and report.repaired
+    assert state(again, "dog and cello") == before
+    assert again.verify().sound
+    again.close()
+
+
+class Counting:
+    """The embedder, with an id of its own if wanted, and a list of what it was given."""
+
+    def __init__(self, inner: SentenceEmbedder, id_: str | None = None) -> None:
+        self.inner, self.id, self.dimension = inner, id_ or inner.id, inner.dimension
+        self.texts: list[str] = []
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        self.texts += texts
+        return self.inner.embed(texts)
+
+
+def test_vectors_of_another_embedder_are_made_anew_before_they_are_searched(
+    memory: Memory, embedder: SentenceEmbedder
+) -> None:
+    ids = tell(memory)
+    memory.catch_up()
+    other = Counting(embedder, "another@1")
+    again = Memory(memory.log.path, lambda: other)  # type: ignore[arg-type]
+    steps: list[tuple[str, int, int]] = []
+    assert again.catch_up(lambda *step: steps.append(step)) == len(ids)
+    assert steps[-1][1:] == (len(ids), len(ids))
+    with again.log.reading() as connection:
+        makers = set(connection.scalars(sa.select(vectors.c.embedder)))
+    assert makers == {"another@1"}
+    assert "Biscuit" in best(again, "What is my dog called?")
+    again.close()
+
+
+def test_verify_names_what_differs_and_mends_it(memory: Memory) -> None:
+    ids = tell(memory)
+    memory.catch_up()
+    with memory.log.writing() as connection:
+        connection.execute(vectors.delete().where(vectors.c.turn == ids[0]))
+        connection.exec_driver_sql(f"DELETE FROM words WHERE rowid IN ({ids[1]}, {ids[2]})")
+        connection.exec_driver_sql("INSERT INTO words (rowid, tokens) VALUES (999, 'stray')")
+    looked = memory.verify(repair=False)
+    assert (looked.vectors_missing, looked.words_missing, looked.words_orphaned) == (1, 2, 1)
+    assert not looked.sound and not looked.repaired
+    assert memory.verify(repair=False) == looked
+    memory.verify()
+    assert memory.verify().sound
+
+
+def test_an_interrupted_catch_up_goes_on(memory: Memory, embedder: SentenceEmbedder) -> None:
+    tell(memory, [f"note number {n}" for n in range(150)])
+
+    class Stopped(Exception):
+        pass
+
+    def stop(what: str, done: int, total: int) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        memory.catch_up(stop)
+    counting = Counting(embedder)
+    again = Memory(memory.log.path, lambda: counting)  # type: ignore[arg-type]
+    assert 0 < again.catch_up() < 150
+    assert again.verify().sound
+    again.close()
+
+
+def test_turns_of_whitespace_are_kept_but_not_indexed(memory: Memory) -> None:
+    memory.remember("assistant", " \n")
+    tell(memory)
+    assert memory.catch_up() == len(FACTS)
+    assert memory.verify().sound
+    assert len(memory.log.turns()) == len(FACTS) + 1
+
+
+def test_hits_can_be_shown_as_json(memory: Memory) -> None:
+    tell(memory)
+    (hit,) = memory.recall("cello", k=1)
+    assert isinstance(hit, Hit)
+    assert json.loads(json.dumps(dict(hit.parts))) == dict(hit.parts)
