@@ -178,6 +178,7 @@ class Chat:
         """The memories above the threshold, and the seconds it took."""
         if not self.settings.recall or not self.settings.memories:
             return [], 0.0
+        self.wait()  # transformers must not be imported by two threads at once
         started = time.monotonic()
         seen: set[int] = set()
         if not self.private:

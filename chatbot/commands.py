@@ -87,7 +87,8 @@ def find(name: str) -> Command:
     if found := by_name.get(name.lower()):
         return found
     near = nearest(name, by_name)
-    hint = near.replace("did you mean ", "did you mean /") if "?" in near else ": /help lists them"
+    known = "did you mean " in near
+    hint = near.replace("did you mean ", "did you mean /") if known else ": /help lists them"
     raise BadInput(f"no command /{name}{hint} (a prompt that starts with a slash: //{name})")
 
 
@@ -397,7 +398,8 @@ def _show_turn(session: Session, turn: Turn) -> None:
 
 def _show_hits(session: Session, hits: Iterable[Hit]) -> None:
     for hit in hits:
-        parts = ", ".join(f"{name} {share:+.2f}" for name, share in hit.parts.items())
+        counted = ((name, f"{share:+.2f}") for name, share in hit.parts.items())
+        parts = ", ".join(f"{name} {share}" for name, share in counted if float(share))
         session.screen.pair(f"{hit.score:.2f}", _label(hit.turn))
         session.screen.line(f"     {clip(hit.turn.text, 300)}")
         found = f"     cosine {hit.dense:.2f}, words {hit.lexical:.2f}"

@@ -98,11 +98,11 @@ class Decoding:
     """
 
     strategy: Strategy = "sample"
-    temperature: float = 0.4
+    temperature: float = 0.7
     top_k: int = 0
     top_p: float = 0.9
-    min_p: float = 0.05
-    repetition_penalty: float = 1.15
+    min_p: float = 0.0
+    repetition_penalty: float = 1.1
     beams: int = 4
     length_penalty: float = 1.0
     max_tokens: int = 512
@@ -152,17 +152,6 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "greedy": {"strategy": "greedy", "repetition_penalty": 1.1},
     "beam": {"strategy": "beam", "beams": 4, "repetition_penalty": 1.0},
 }
-
-
-def parse(pairs: list[str] | tuple[str, ...]) -> dict[str, str]:
-    """`KEY=VALUE` texts as a mapping. Errors: BadInput for a text without '='."""
-    values: dict[str, str] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key.strip():
-            raise BadInput(f"{pair!r} is no setting: write KEY=VALUE, such as temperature=0.7")
-        values[key.strip()] = value.strip()
-    return values
 
 
 # -- from logits to a token. Every function takes logits (V,) or (B, V) and returns new ones ------

@@ -184,8 +184,11 @@ def _unpack(
 
 def _from_hub(model: BuiltIn, made: Path, progress: Progress, complaint: str) -> dict[str, Any]:
     """The second source: the publisher's own repository. Safetensors only."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    disable_progress_bars()  # `progress` has the terminal
     progress(f"Fetching {model.name} from its publisher, {model.hub}", 0, 0)
     try:
         snapshot_download(model.hub, local_dir=made, allow_patterns=list(model.hub_files))

@@ -19,10 +19,12 @@ from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
-from prompt_toolkit.filters import has_focus
+from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.formatted_text import AnyFormattedText
 from prompt_toolkit.history import FileHistory
+from prompt_toolkit.input.typeahead import store_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.key_binding.key_processor import KeyPress
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout.processors import Processor, Transformation, TransformationInput
 from prompt_toolkit.styles import Style
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from chatbot.chat import Chat
 
 PROMPT, CONTINUATION = "> ", "… "
+MENU = 6  # lines for completions
 STYLE = Style.from_dict({"prompt": "ansigreen bold", "bottom-toolbar": "noreverse ansibrightblack"})
 
 
@@ -87,15 +90,17 @@ class InputLine:
             prompt_continuation=CONTINUATION,
             key_bindings=_bindings(self),
             completer=_Completer(self),
+            complete_while_typing=Condition(self._may_be_command),
             history=_History(self, chat.settings.home / "history"),
             bottom_toolbar=self._toolbar,
             style=STYLE,
             input_processors=[_Safe()],
-            reserve_space_for_menu=6,
         )
         self._session.default_buffer.on_text_changed += self._changed
+        self._session.app.before_render += self._make_room
         self._session.app.after_render += self._rendered
         self._fresh = False  # the line was drawn since `read` began
+        _keep_early_keys(self._session)
 
     def read(self, prefill: str = "") -> Typed | None:
         self.touched = self.pasted = self._fresh = False
@@ -120,6 +125,14 @@ class InputLine:
         self.touched = self.touched or bool(buffer.text)
         self.pasted = self.pasted and buffer.text.startswith("/")
 
+    def _may_be_command(self) -> bool:
+        return self._session.default_buffer.text.startswith("/") and not self.pasted
+
+    def _make_room(self, _: object) -> None:
+        """Keep lines free for completions, fewer where the terminal is small."""
+        rows = self._session.app.output.get_size().rows
+        self._session.reserve_space_for_menu = max(min(MENU, rows - 4), 0)
+
     def _rendered(self, _: object) -> None:
         """Start what may be slow, now that the line is there to type in."""
         if not self._fresh:
@@ -135,6 +148,15 @@ class InputLine:
 
     def _toolbar(self) -> AnyFormattedText:
         return safe(toolbar(self.chat, self.counted))
+
+
+def _keep_early_keys(session: PromptSession[str]) -> None:
+    """Take in what was typed before the terminal was ours: Enter arrived as Ctrl-J then."""
+    early = [
+        KeyPress(Keys.ControlM, "\r") if press.key == Keys.ControlJ else press
+        for press in session.app.input.read_keys()
+    ]
+    store_typeahead(session.app.input, early)
 
 
 def toolbar(chat: "Chat", counted: str) -> str:

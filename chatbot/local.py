@@ -21,6 +21,7 @@ from chatbot.engines import Finish, Message, Piece, Usage
 from chatbot.errors import ModelFault, WindowFull
 from chatbot.kv import Reading
 from chatbot.models import ModelFiles, load
+from chatbot.packed import pack, packable
 
 CHUNK = 256  # tokens read at once; between two chunks the reply can be stopped
 WINDOW = 2048  # of a model that doesn't say
@@ -64,7 +65,10 @@ class LocalEngine:
     @classmethod
     def from_files(cls, files: ModelFiles) -> "LocalEngine":
         """Load a model. Slow. Errors: ModelFault."""
-        return cls(files.name, *load(files))
+        model, tokenizer = load(files)
+        if packable(model):
+            pack(model)
+        return cls(files.name, model, tokenizer)
 
     def count(self, messages: Sequence[Message]) -> int:
         return len(self.encoder.encode(messages))
@@ -126,6 +130,11 @@ class LocalEngine:
             self._read_window(turn, ids)
         except _Ended:
             return
+
+    def forget(self) -> None:
+        """Drop what was read: the next prompt is read whole. Not while a reply is generated."""
+        with self._lock:
+            self._reading.forget()
 
     # -- one reply --------------------------------------------------------------------------------
 

@@ -44,7 +44,7 @@ _EMPHASIS = {
 class Markdown:
     """Markdown that arrives in pieces.
 
-    `width` is in columns and may be changed at any time; it holds for rows to come.
+    `width` is in columns; `resize` changes it for rows to come.
     """
 
     def __init__(self, width: int) -> None:
@@ -54,6 +54,14 @@ class Markdown:
         self._fence = ""  # the fence that closes the code block we are in
         self._table: list[str] = []  # a table's lines, held until it ends
         self._line: _Line | None = None  # the line being wrapped
+
+    def resize(self, width: int) -> None:
+        """Go on with rows of another width."""
+        if width != self.width:
+            self.width = width
+            if self._line is not None:
+                self._line.resize(width)
+                self._rows += self._line.take()
 
     def feed(self, text: str) -> list[Row]:
         """Read on, and return the rows that this finishes."""
@@ -74,9 +82,7 @@ class Markdown:
         if self._line is not None:
             return rows + self._line.preview()
         if self._head:
-            line = _Line(self.width)
-            line.literal(self._head, "code" if self._fence else "")
-            rows += line.preview()
+            rows += _as_written([self._head], self.width, "code" if self._fence else "")
         return rows
 
     def _take(self) -> list[Row]:
@@ -183,6 +189,7 @@ class _Line:
         self._raw = ""  # markup that isn't complete yet
         self._before = " "  # the character before _raw
         self._hang: list[Fragment] = []  # what continued rows start with
+        self._prefix: list[Fragment] = []  # what this row starts with
         self._row: list[Fragment] = []
         self._used = 0  # columns of _row
         self._gap: list[Fragment] = []  # spaces before the word
@@ -195,8 +202,19 @@ class _Line:
             for style, text in first:
                 self.literal(text, style)
             return
-        self._row, self._hang = list(first), list(hang)
-        self._used = _columns(first)
+        self._prefix, self._hang = first, hang
+        self._row, self._used = list(first), _columns(first)
+
+    def resize(self, width: int) -> None:
+        """Wrap what isn't finished anew."""
+        rest = [*self._row[len(self._prefix) :], *self._gap, *self._word]
+        self.width = max(width, 4)
+        if max(_columns(self._prefix), _columns(self._hang)) > self.width - 4:
+            rest, self._prefix, self._hang = [*self._prefix, *rest], [], []
+        self._row, self._used = list(self._prefix), _columns(self._prefix)
+        self._gap, self._word, self._long = [], [], 0
+        for style, character in rest:
+            self._put(character, style, breakable=not self.plain)
 
     def take(self) -> list[Row]:
         rows, self._rows = self._rows, []
@@ -270,6 +288,7 @@ class _Line:
 
     def _break(self) -> None:
         self._rows.append(_merge(self._row))
+        self._prefix = self._hang
         self._row, self._used, self._gap = list(self._hang), _columns(self._hang), []
 
 

@@ -160,7 +160,7 @@ class LiveReply:
         self._draw([], [self._screen.styled(text, "dim")])
 
     def add(self, text: str) -> None:
-        self._markdown.width = self._screen.width
+        self._markdown.resize(self._screen.width)
         self._rows += self._markdown.feed(safe(text))
         self._changed = True
         self.tick()

@@ -125,6 +125,7 @@ class Terminal:
             stopped, self._stop = self._stop.is_set(), None
         if stopped:
             self.screen.note("(stopped)")
+        self.screen.line()
 
     def _wait_for_model(self, shown: PlainReply | LiveReply, stop: threading.Event) -> bool:
         """False when the user didn't want to wait. Errors: ModelFault."""

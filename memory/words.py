@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Select, bindparam, column, func, literal_colu
 from sqlalchemy import table as sql_table
 
 MAX_TERMS = 48  # of a query; a pasted page asks with its first words
-ROW_BUDGET = 6000  # finds that one search may return: bounds the time of common words
+ROW_BUDGET = 3000  # finds that one search may return: bounds the time of common words
 _PRIOR_TURNS = 200  # that a new memory is taken to have: a word's rarity is steady from the start
 
 _HANGUL = "가-힣"
@@ -34,16 +34,16 @@ _PARTICLES = (
 
 _STOP_ENGLISH = frozenset(
     """
-    a about after again all also am an and any are aren as at be because been before being both but
-    by can cannot could couldn did didn do does doesn doing don done during each either else ever
-    for from get gets getting got had hadn has hasn have haven having he her here hers herself him
-    himself his how i if in into is isn it its itself just kind let like ll many may maybe me might
-    mine more most much must my myself no nor not of off oh ok okay on one only or other our ours
-    ourselves out over own please quite rather really re s said same say says shall she should
-    shouldn so some such t tell than that the their theirs them themselves then there these they
-    thing things this those though through to too under until up us ve very was wasn we were weren
-    what when where whether which while who whom whose why will with won would wouldn yeah yes yet
-    you your yours yourself yourselves
+    a about after again all also am an and any are aren as at be because been before being both
+    but by bye can cannot could couldn did didn do does doesn doing don done during each either
+    else ever for from get gets getting goodbye got had hadn has hasn have haven having he hello
+    her here hers herself hey hi him himself his how i if in into is isn it its itself just kind
+    let like ll many may maybe me might mine more most much must my myself no nor not of off oh
+    ok okay on one only or other our ours ourselves out over own please quite rather re really s
+    said same say says shall she should shouldn so some such t tell than thank thanks that the
+    their theirs them themselves then there these they thing things this those though through to
+    too under until up us ve very was wasn we were weren what when where whether which while who
+    whom whose why will with won would wouldn yeah yes yet you your yours yourself yourselves
     """.split()
 )
 _STOP_KOREAN = frozenset(
@@ -70,9 +70,11 @@ def tokenize(text: str) -> list[str]:
     for run in _RUN.findall(unicodedata.normalize("NFC", text).casefold()):
         if "가" <= run[0] <= "힣":
             tokens += _hangul(run)
+        elif _BARE_JAMO.match(run):
+            continue
         elif "\u3040" <= run[0] <= "\u9fff":
             tokens += _bigrams(run)
-        elif not _BARE_JAMO.match(run):
+        else:
             word = re.sub("['’]", "", _CONTRACTED.sub("", run))
             if word not in _STOP_ENGLISH:
                 tokens.append(word)
@@ -118,10 +120,13 @@ class Found:
     def of(self, turns: Sequence[int]) -> NDArray[np.float64]:
         """BM25 scores of each word in each of `turns`, (len(turns), T)."""
         scores = np.zeros((len(turns), len(self.rarity)))
-        row = {turn: at for at, turn in enumerate(turns)}
-        for turn, term, score in zip(self.turns, self.terms, self.scores, strict=True):
-            if (at := row.get(int(turn))) is not None:
-                scores[at, term] = score
+        if not len(turns):
+            return scores
+        ids = np.array(turns, dtype=np.int64)
+        order = np.argsort(ids)
+        at = order[np.searchsorted(ids, self.turns, sorter=order).clip(max=len(ids) - 1)]  # (m,)
+        wanted = ids[at] == self.turns
+        scores[at[wanted], self.terms[wanted]] = self.scores[wanted]
         return scores
 
 

@@ -30,7 +30,8 @@ def make_gpt(folder: Path) -> Path:
         vocab_size=320, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
-    fast: Any = PreTrainedTokenizerFast(
+    make: Any = PreTrainedTokenizerFast
+    fast = make(
         tokenizer_object=tokenizer, unk_token=special[0], bos_token=special[1], eos_token=special[2]
     )
     fast.chat_template = TEMPLATE
@@ -92,7 +93,7 @@ def make_gguf(folder: Path, path: Path) -> Path:
                 rows, columns = weights.shape
                 split = weights.reshape(count, 2, rows // count // 2, columns)
                 weights = np.ascontiguousarray(split.swapaxes(1, 2).reshape(rows, columns))
-        writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), weights)
+        writer.add_tensor(str(names.get_name(name, try_suffixes=(".weight",))), weights)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -114,7 +115,8 @@ def make_wheel(
             archive.writestr(path, content)
         archive.writestr(
             f"{info}/METADATA",
-            "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\nRequires-Dist: no-such-thing\n",
+            "Metadata-Version: 2.1\nName: tiny-weights\nVersion: 1.0\n"
+            "Requires-Dist: no-such-thing\n",
         )
         archive.writestr(
             f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"

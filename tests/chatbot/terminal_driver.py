@@ -22,7 +22,7 @@ import pyte
 
 PASTE_BEGIN, PASTE_END = "\x1b[200~", "\x1b[201~"
 ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R, ENTER = "\x1b\r", "\x03", "\x04", "\n", "\x12", "\r"
-PATIENCE = 60.0  # seconds until a test gives up; two slow cores may be busy with other things
+PATIENCE = 120.0  # seconds until a test gives up; two slow cores may be busy with other things
 
 
 class Terminal:
@@ -148,7 +148,7 @@ class Terminal:
         return bool(data)
 
 
-class _Screen(pyte.Screen):  # type: ignore[misc]
+class _Screen(pyte.Screen):
     """A screen that keeps what scrolls off and answers where its cursor is."""
 
     def __init__(self, columns: int, rows: int) -> None:

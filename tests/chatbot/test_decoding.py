@@ -19,7 +19,6 @@ from chatbot.decoding import (
     keep_min_p,
     keep_top_k,
     keep_top_p,
-    parse,
     penalised,
     shaped,
     tempered,
@@ -93,13 +92,6 @@ def test_a_wrong_setting_gets_one_clear_line(key: str, value: str, said: str) ->
     with pytest.raises(BadInput) as raised:
         Decoding().with_settings({key: value})
     assert str(raised.value) == said
-
-
-def test_parse() -> None:
-    assert parse(["temperature=0.7", " seed = 5"]) == {"temperature": "0.7", "seed": "5"}
-    for wrong in ("temperature", "=1"):
-        with pytest.raises(BadInput, match="write KEY=VALUE"):
-            parse([wrong])
 
 
 def test_only_sampling_without_a_seed_is_given_one() -> None:

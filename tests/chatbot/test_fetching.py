@@ -242,7 +242,7 @@ def test_a_damaged_model_says_how_to_mend_it_and_fetch_mends_it(model: BuiltIn) 
         lambda: (folder / MANIFEST).write_text('{"files": 3}'),
     ):
         spoil()
-        with pytest.raises(ModelFault, match="damaged: .*Run: chatbot models fetch tiny"):
+        with pytest.raises(ModelFault, match=r"damaged: .*Run: chatbot models fetch tiny"):
             installed(model)
         assert fetch(model, None, silent).fresh
         assert installed(model) == folder
@@ -344,10 +344,10 @@ class Hub(http.server.BaseHTTPRequestHandler):
     files: dict[str, bytes]
     served: list[str]
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         self.do_GET()
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         if path.startswith(f"/api/models/{self.name}/tree/"):
             rows: list[Any] = [
@@ -386,15 +386,18 @@ class Hub(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def serving(files: dict[str, bytes]) -> Iterator[tuple[dict[str, str], list[str]]]:
     """A hub on this machine: the environment that points to it, and what it has sent."""
-    handler = type("ThisHub", (Hub,), {"files": files, "served": []})
+    served: list[str] = []
+    handler = type("ThisHub", (Hub,), {"files": files, "served": served})
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         address = f"http://127.0.0.1:{server.server_address[1]}"
-        yield {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0"}, handler.served
-        server.shutdown()
-        thread.join()
+        try:
+            yield {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0"}, served
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def run(code: str, order: Path, env: dict[str, str], hub: Path) -> str:
@@ -406,7 +409,8 @@ def run(code: str, order: Path, env: dict[str, str], hub: Path) -> str:
         text=True,
         timeout=100,
     )
-    return done.stdout + done.stderr
+    assert "it/s]" not in done.stderr  # no bars where there is no terminal
+    return done.stderr + done.stdout
 
 
 def test_a_wheel_gone_from_the_index_comes_from_the_publisher(

@@ -15,6 +15,7 @@ from chatbot.engines import Message, Piece, Usage
 from chatbot.errors import ModelFault, WindowFull
 from chatbot.kv import Reading
 from chatbot.local import CHUNK, LocalEngine, _Turn
+from chatbot.packed import PackedLinear, pack, packable
 from tests.chatbot.tiny import CHATML, chat_like, tiny_gpt2, tiny_llama, tiny_mistral
 
 GREEDY = Decoding(strategy="greedy", repetition_penalty=1.0, max_tokens=16)
@@ -442,3 +443,24 @@ def test_a_model_without_an_end_token_is_refused() -> None:
     model.generation_config.eos_token_id = None  # type: ignore[union-attr]
     with pytest.raises(ModelFault, match="no end token"):
         LocalEngine("endless", model, tokenizer)
+
+
+# -- packed weights -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_packed_layers_compute_what_they_were_made_from(bias: bool) -> None:
+    torch.manual_seed(1)
+    model = torch.nn.Sequential(torch.nn.Linear(64, 96, bias=bias)).to(torch.bfloat16)
+    if not packable(model):
+        pytest.skip("this CPU doesn't compute in bfloat16")
+    x = torch.randn(2, 5, 64, dtype=torch.bfloat16)
+    with torch.inference_mode():
+        expected = model(x)
+        pack(model)
+        assert type(model[0]) is PackedLinear
+        torch.testing.assert_close(model(x), expected, atol=0.02, rtol=0.02)
+
+
+def test_weights_in_full_precision_are_left_alone() -> None:
+    assert not packable(torch.nn.Linear(2, 2))

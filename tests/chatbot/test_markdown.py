@@ -161,6 +161,22 @@ def test_rows_fit(text: str, width: int) -> None:
         assert sum(max(get_cwidth(character), 0) for character in row) <= width
 
 
+@given(TEXTS, st.lists(st.integers(6, 60), min_size=1, max_size=4), st.integers(1, 9))
+@settings(max_examples=300, deadline=None)
+def test_a_change_of_width_loses_nothing(text: str, widths: list[int], piece: int) -> None:
+    markdown = Markdown(40)
+    rows: list[Row] = []
+    for number, start in enumerate(range(0, len(text), piece)):
+        width = widths[number % len(widths)]
+        markdown.resize(width)
+        rows += markdown.feed(text[start : start + piece])
+        for row in plain(markdown.tail()):
+            assert sum(max(get_cwidth(character), 0) for character in row) <= width
+    rows += markdown.finish()
+    letters = re.sub(r"[\W_]+", "", "".join(plain(rows)))
+    assert letters == re.sub(r"[\W_]+", "", text)
+
+
 @given(TEXTS)
 @settings(max_examples=200, deadline=None)
 def test_the_tail_shows_all_that_arrived(text: str) -> None:

@@ -4,7 +4,6 @@ What only the built-in GPT can show is driven with the real program, at the end.
 """
 
 import json
-import os
 import re
 import signal
 import stat
@@ -141,6 +140,14 @@ def test_prompt_comes_before_the_model(scripted: Scripted) -> None:
     terminal.wait_for_prompt()
     assert "loading the model" not in terminal.text  # the spinner is gone
     terminal.wait_for("scripted · sample")
+
+
+def test_keys_typed_before_the_prompt_count(scripted: Scripted) -> None:
+    terminal = scripted.start()
+    terminal.send("early bird" + ENTER)
+    terminal.wait_for("You said: early bird")
+    terminal.wait_for_prompt()
+    assert scripted.said()[0] == ("user", "early bird")
 
 
 def test_two_ways_to_a_new_line(scripted: Scripted) -> None:
@@ -488,9 +495,10 @@ def test_pipe_interrupted(scripted: Scripted) -> None:
         assert process.stdin and process.stdout and process.stderr
         process.stdin.write(b"go\n")
         process.stdin.flush()
-        assert os.read(process.stdout.fileno(), 4) == b"Some"
+        begun = process.stdout.read(4)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 130
+        assert begun == b"Some"
         assert process.stderr.read() == b""
         process.stdin.close()
     assert scripted.turns()[1].status == "interrupted"
@@ -499,10 +507,14 @@ def test_pipe_interrupted(scripted: Scripted) -> None:
 # -- the real program -----------------------------------------------------------------------------
 
 
+# One thread for each: threads that wait for each other crawl on a machine that is busy.
+REAL = {"OMP_NUM_THREADS": "1"}
+
+
 def test_real_reply_is_stopped_and_kept(home: Path) -> None:
-    with Terminal(chatbot("--strategy", "greedy")) as terminal:
+    with Terminal(chatbot("--strategy", "greedy"), environment=REAL) as terminal:
         terminal.wait_for_prompt()
-        terminal.send("Count from one to five hundred, in words." + ENTER)
+        terminal.send("Write a long story about a fox, a lighthouse and the sea." + ENTER)
         terminal.wait_for(lambda terminal: len(terminal.text.split()) > 40)
         terminal.send(CTRL_C)
         terminal.wait_for("(stopped)")
@@ -512,18 +524,18 @@ def test_real_reply_is_stopped_and_kept(home: Path) -> None:
     log = Log(home / "chatbot.db")
     asked, reply = log.turns()
     log.close()
-    assert asked.text == "Count from one to five hundred, in words."
+    assert asked.text == "Write a long story about a fox, a lighthouse and the sea."
     assert reply.status == "interrupted"
     assert reply.text.split()[0] in terminal.text
 
 
 def test_real_korean(home: Path) -> None:
-    with Terminal(chatbot("--strategy", "greedy", "--set", "max_tokens=60")) as terminal:
+    command = chatbot("--strategy", "greedy", "--set", "max_tokens=60")
+    with Terminal(command, environment=REAL) as terminal:
         terminal.wait_for_prompt()
         terminal.send("Repeat after me exactly: 안녕하세요 반갑습니다" + ENTER)
         terminal.wait_for("Repeat after me exactly: 안녕하세요 반갑습니다")
-        terminal.wait_for("turns remembered")
-        terminal.wait_for(lambda terminal: "window" in terminal.text and "2 turns" in terminal.text)
+        terminal.wait_for("2 turns remembered")
         log = Log(home / "chatbot.db")
         asked, reply = log.turns()
         log.close()
@@ -534,8 +546,11 @@ def test_real_korean(home: Path) -> None:
 
 
 def test_two_real_processes_on_one_memory(home: Path) -> None:
-    options = ("--strategy", "greedy", "--set", "max_tokens=20")
-    with Terminal(chatbot(*options)) as first, Terminal(chatbot(*options)) as second:
+    command = chatbot("--strategy", "greedy", "--set", "max_tokens=20")
+    with (
+        Terminal(command, environment=REAL) as first,
+        Terminal(command, environment=REAL) as second,
+    ):
         first.wait_for_prompt()
         second.wait_for_prompt()
         first.send("My sister Minji keeps eleven tortoises in Daegu." + ENTER)

@@ -42,7 +42,8 @@ GEMMA = (
     "{{ raise_exception('System role not supported') }}{% endif %}"
     + ALTERNATE
     + "{% for m in messages %}{{ '<start_of_turn>' "
-    "+ ('model' if m.role == 'assistant' else 'user') + '\\n' + m.content | trim + '<end_of_turn>\\n' }}{% endfor %}"
+    "+ ('model' if m.role == 'assistant' else 'user') "
+    "+ '\\n' + m.content | trim + '<end_of_turn>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
 )
 TEMPLATES = {"chatml": CHATML, "mistral": MISTRAL, "gemma": GEMMA}

@@ -1,0 +1,180 @@
+"""How much of the evidence recall finds: `python -m benchmarks.recall FILE [--pooled]`.
+
+FILE is in LoCoMo's format (docs say where to get it). Each session is stored as one conversation,
+as a user's log would hold it, and every question with resolvable evidence goes through
+`Memory.recall` with its default settings. Recall@k is the share of a question's evidence turns
+among the first k hits, averaged over questions; any@10 asks for one of them, session_recall@10 for
+their sessions.
+"""
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chatbot.models import embedder_folder
+from memory.embed import SentenceEmbedder
+from memory.store import Memory
+from memory.types import Role, Turn
+
+KS = (5, 10, 20)
+ASSISTANTS = {"ai", "assistant", "bot", "chatbot"}  # speakers that are no person
+EPOCH = datetime(2023, 1, 1, tzinfo=UTC)  # of sessions without a date that can be read
+
+Evidence = tuple[int, str]  # sample, dia_id
+Numbers = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    text: str
+    category: str
+    evidence: frozenset[Evidence]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One LoCoMo conversation: its sessions (dia_ids beside their turns), and its questions."""
+
+    sessions: list[list[tuple[Evidence, Turn]]]
+    questions: list[Question]
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """The samples of a file in LoCoMo's format."""
+    return [_sample(at, raw) for at, raw in enumerate(json.loads(path.read_text("utf-8")))]
+
+
+def _sample(at: int, raw: dict[str, Any]) -> Sample:
+    talk = raw["conversation"]
+    numbers = sorted(int(key.split("_")[1]) for key in talk if re.fullmatch(r"session_\d+", key))
+    sessions = []
+    for number in numbers:
+        start = _date(str(talk.get(f"session_{number}_date_time", "")), number)
+        sessions.append(
+            [
+                ((at, said["dia_id"]), _turn(said, start + timedelta(minutes=minute)))
+                for minute, said in enumerate(talk[f"session_{number}"])
+            ]
+        )
+    known = {evidence for session in sessions for evidence, _ in session}
+    questions = []
+    for asked in raw["qa"]:
+        told = {(at, id_) for some in asked["evidence"] for id_ in re.split(r"[;, ]+", some)}
+        if told & known:
+            text, category = str(asked["question"]), str(asked["category"])
+            questions.append(Question(text, category, frozenset(told & known)))
+    return Sample(sessions, questions)
+
+
+def _turn(said: dict[str, Any], at: datetime) -> Turn:
+    caption = said.get("blip_caption")
+    return Turn(
+        id=0,
+        conversation=0,
+        role=role_of(said["speaker"]),
+        speaker=said["speaker"],
+        text=said["text"] + (f" [image: {caption}]" if caption else ""),
+        at=at,
+    )
+
+
+def role_of(speaker: str) -> Role:
+    """A person is a user, whoever of the two; only what calls itself an assistant is one."""
+    return "assistant" if speaker.casefold() in ASSISTANTS else "user"
+
+
+def _date(text: str, number: int) -> datetime:
+    for form in ("%I:%M %p on %d %B, %Y", "%B-%d-%Y", "%Y-%m-%d", "%Y-%m-%d %H:%M"):
+        try:
+            return datetime.strptime(text, form).replace(tzinfo=UTC)
+        except ValueError:
+            continue
+    return EPOCH + timedelta(weeks=number)
+
+
+def measure(samples: Sequence[Sample], embedder: SentenceEmbedder) -> tuple[list[Any], list[float]]:
+    """One memory with all of `samples`: (category, figures) of every question, and ms of each."""
+    with tempfile.TemporaryDirectory() as folder:
+        memory = Memory(Path(folder) / "chatbot.db", lambda: embedder)
+        sessions = [session for sample in samples for session in sample.sessions]
+        stored = memory.log.extend([("", [turn for _, turn in one]) for one in sessions if one])
+        said = [evidence for session in sessions for evidence, _ in session]
+        evidence_of = {turn.id: one for turn, one in zip(stored, said, strict=True)}
+        session_of = {evidence_of[turn.id]: turn.conversation for turn in stored}
+        memory.catch_up(_progress)
+        memory.warm()
+        rows, times = [], []
+        for question in (q for sample in samples for q in sample.questions):
+            start = time.perf_counter()
+            hits = memory.recall(question.text, max(KS))
+            times.append(1000 * (time.perf_counter() - start))
+            found = [evidence_of[hit.turn.id] for hit in hits]
+            rows.append((question.category, _figures(question.evidence, found, session_of)))
+        memory.close()
+    return rows, times
+
+
+def _figures(
+    evidence: frozenset[Evidence], found: Sequence[Evidence], session_of: dict[Evidence, int]
+) -> Numbers:
+    figures = {f"recall@{k}": len(evidence & set(found[:k])) / len(evidence) for k in KS}
+    figures["any@10"] = float(bool(evidence & set(found[:10])))
+    sessions = {session_of[one] for one in evidence}
+    reached = {session_of[one] for one in found[:10]}
+    figures["session_recall@10"] = len(sessions & reached) / len(sessions)
+    return figures
+
+
+def summarise(rows: Sequence[tuple[str, Numbers]], times: Sequence[float]) -> dict[str, Any]:
+    """The JSON that is printed."""
+    by_category: dict[str, list[Numbers]] = defaultdict(list)
+    for category, figures in rows:
+        by_category[category].append(figures)
+    return {
+        **_mean([figures for _, figures in rows]),
+        "by_category": {name: _mean(by_category[name]) for name in sorted(by_category)},
+        "p50_ms": round(float(np.quantile(times, 0.5)), 1),
+        "p95_ms": round(float(np.quantile(times, 0.95)), 1),
+    }
+
+
+def _mean(figures: Sequence[Numbers]) -> dict[str, float]:
+    means = {key: round(float(np.mean([one[key] for one in figures])), 4) for key in figures[0]}
+    return {"questions": len(figures), **means}
+
+
+def _progress(doing: str, done: int, total: int) -> None:
+    print(f"\r{doing} {done}/{total}", end="\n" if done == total else "", file=sys.stderr)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.recall", description=__doc__)
+    parser.add_argument("file", type=Path, help="questions in LoCoMo's format")
+    parser.add_argument("--pooled", action="store_true", help="all conversations in one memory")
+    options = parser.parse_args()
+    samples = read_samples(options.file)
+    if not any(sample.questions for sample in samples):
+        sys.exit(f"{options.file} has no question with evidence: choose a file in LoCoMo's format")
+    embedder = SentenceEmbedder(embedder_folder(), name="all-MiniLM-L6-v2")
+    rows: list[tuple[str, Numbers]] = []
+    times: list[float] = []
+    for some in [samples] if options.pooled else [[sample] for sample in samples]:
+        more, took = measure(some, embedder)
+        rows += more
+        times += took
+    print(json.dumps(summarise(rows, times), indent=2))
+
+
+if __name__ == "__main__":
+    main()

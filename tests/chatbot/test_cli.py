@@ -1,0 +1,336 @@
+"""The command line as a script sees it: output, exit codes, one line for every bad input."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FEW = ("--strategy", "greedy", "--set", "max_tokens=6")
+
+
+def run(
+    home: Path, *arguments: str, stdin: bytes | str = b"", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the real command with `home` as CHATBOT_HOME."""
+    data = stdin.encode() if isinstance(stdin, str) else stdin
+    result = subprocess.run(
+        [sys.executable, "-m", "chatbot", *arguments],
+        input=data,
+        capture_output=True,
+        cwd=ROOT,
+        env={**os.environ, "CHATBOT_HOME": str(home), **environment},
+        timeout=300,
+        check=False,
+    )
+    return subprocess.CompletedProcess(
+        result.args, result.returncode, result.stdout.decode(), result.stderr.decode()
+    )
+
+
+def good(home: Path, *arguments: str, stdin: bytes | str = b"") -> str:
+    result = run(home, *arguments, stdin=stdin)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def rows(home: Path, *arguments: str) -> Any:
+    return json.loads(good(home, *arguments, "--json"))
+
+
+def line_of(result: subprocess.CompletedProcess[str], code: int) -> str:
+    """The one line on standard error of a run that failed with `code` and printed nothing else."""
+    assert result.returncode == code, (result.returncode, result.stderr)
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("chatbot: ")
+    return line
+
+
+def imported(home: Path, *texts: str) -> list[int]:
+    """A home with these turns, a minute apart, in one conversation; their ids."""
+    lines = [
+        json.dumps({"role": "user", "text": text, "at": f"2026-10-01T12:{at:02}:00+00:00"})
+        for at, text in enumerate(texts)
+    ]
+    assert f"imported {len(texts)} turns" in good(home, "memory", "import", "-",
+                                                  stdin="\n".join(lines))  # fmt: skip
+    return [row["id"] for row in rows(home, "memory", "list")]
+
+
+def test_ask_json_has_the_agreed_keys(home: Path) -> None:
+    (fact,) = imported(home, "My dog is called Biscuit.")
+    reply = json.loads(good(home, "ask", *FEW, "--json", "What is my dog called?"))
+    assert set(reply) == {
+        "reply", "status", "conversation", "turn", "memories", "tokens", "seconds",
+    }  # fmt: skip
+    assert reply["status"] == "complete" and reply["reply"].strip()
+    assert [hit["id"] for hit in reply["memories"]] == [fact]
+    assert 0 < reply["memories"][0]["score"] < 1
+    assert set(reply["tokens"]) == {"prompt", "reused", "reply"}
+    assert set(reply["seconds"]) == {"recall", "first_token", "total"}
+    stored = rows(home, "memory", "list")
+    assert [row["role"] for row in stored] == ["user", "user", "assistant"]
+    assert stored[-1]["id"] == reply["turn"] and stored[-1]["text"] == reply["reply"]
+    shown = rows(home, "memory", "show", str(reply["turn"]))
+    assert [hit["id"] for hit in shown["memories"]] == [fact]
+
+
+def test_ask_opens_a_conversation_of_its_own_unless_told_to_go_on(home: Path) -> None:
+    first = json.loads(good(home, "ask", *FEW, "--json", "Hello."))
+    second = json.loads(good(home, "ask", *FEW, "--json", stdin="Good morning.\n"))
+    third = json.loads(good(home, "ask", *FEW, "--continue", "--json", "And now?"))
+    fourth = json.loads(
+        good(home, "ask", *FEW, "--conversation", str(first["conversation"]), "--json", "Again.")
+    )
+    assert second["conversation"] != first["conversation"] == fourth["conversation"]
+    assert third["conversation"] == second["conversation"]
+    assert third["tokens"]["prompt"] > second["tokens"]["prompt"]  # history is in the window
+
+
+def test_a_pipe_is_a_turn_a_line(home: Path) -> None:
+    result = run(home, *FEW, "--no-memory", stdin="Hello.\n\n/help\n안녕하세요\n")
+    assert result.returncode == 0, result.stderr
+    stored = rows(home, "memory", "list")
+    asked = [row["text"] for row in stored if row["role"] == "user"]
+    assert asked == ["Hello.", "/help", "안녕하세요"]  # a slash in a pipe is text
+    for row in stored:
+        if row["role"] == "assistant":
+            assert row["text"].strip() in result.stdout
+
+
+def test_memory_commands(home: Path) -> None:
+    ids = imported(home, "My dog is called Biscuit.", "내 고양이는 모모야.", "I play the cello.")
+    found = rows(home, "memory", "search", "which instrument do I play", "-n", "2")
+    assert found[0]["text"] == "I play the cello."
+    assert {"id", "conversation", "speaker", "role", "text", "at", "score", "dense", "lexical"} <= (
+        set(found[0])
+    )
+    none = rows(home, "memory", "search", "cello", "--since", "2026-10-02")
+    assert none == []
+    day = rows(home, "memory", "search", "cello", "--since", "2026-10-01", "--until", "2026-10-01")
+    assert day[0]["id"] == ids[2]
+    assert "모모" in good(home, "memory", "list")
+    good(home, "memory", "pin", str(ids[1]))
+    assert [row["id"] for row in rows(home, "memory", "list", "--pinned")] == [ids[1]]
+    good(home, "memory", "unpin", str(ids[1]))
+    assert rows(home, "memory", "list", "--pinned") == []
+    assert good(home, "memory", "forget", str(ids[0]), "--yes") == "forgot 1 turn\n"
+    assert [row["id"] for row in rows(home, "memory", "list")] == ids[1:]
+    assert rows(home, "memory", "stats")["turns"] == 2
+    assert "2 turns: sound" in good(home, "memory", "verify")
+    assert good(home, "memory", "rebuild") == "indexed 2 turns\n"
+
+
+def test_conversation_commands(home: Path) -> None:
+    imported(home, "My dog is called Biscuit.", "I play the cello.")
+    (conversation,) = rows(home, "conversations", "list")
+    assert (conversation["turns"], conversation["title"]) == (2, "My dog is called Biscuit.")
+    number = str(conversation["id"])
+    good(home, "conversations", "rename", number, "pets & music")
+    assert "pets & music" in good(home, "conversations", "list")
+    assert len(rows(home, "conversations", "show", number)) == 2
+    assert good(home, "conversations", "delete", number, "--yes") == "forgot 2 turns\n"
+    assert rows(home, "conversations", "list") == []
+
+
+def test_export_and_import_carry_everything_over(home: Path, tmp_path: Path) -> None:
+    imported(home, "My dog is called Biscuit.", "내 고양이는 모모야.")
+    file = tmp_path / "out.jsonl"
+    good(home, "memory", "export", str(file))
+    assert file.read_text(encoding="utf-8") == good(home, "memory", "export")
+    assert "exists" in line_of(run(home, "memory", "export", str(file)), 2)
+    other = tmp_path / "other"
+    good(other, "memory", "import", str(file))
+    assert good(other, "memory", "export") == file.read_text(encoding="utf-8")
+
+
+def test_home_may_stand_before_or_behind_the_command(home: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    imported(other, "here")
+    for arguments in (
+        ["--home", str(other), "memory", "list"],
+        ["memory", "list", "--home", str(other)],
+    ):
+        assert "here" in good(home, *arguments)
+
+
+BAD_OPTIONS = [
+    (["--model", "smollm3-135m", "ask", "hi"], 1, ["smollm3-135m", "smollm2-135m"]),
+    (["ask", "--strategy", "greedi", "hi"], 2, ["greedi", "greedy"]),
+    (["ask", "--set", "temperature=hot", "hi"], 2, ["temperature", "hot", "0 to 5"]),
+    (["ask", "--set", "temprature=1", "hi"], 2, ["temprature", "temperature"]),
+    (["ask", "--set", "top_p=7", "hi"], 2, ["top_p", "7"]),
+    (["ask", "--set", "temperature", "hi"], 2, ["KEY=VALUE"]),
+    (["ask", "--conversation", "77", "hi"], 1, ["conversation 77"]),
+    (["ask", "--conversation", "x", "hi"], 2, ["x"]),
+    (["ask", ""], 2, ["nothing was asked"]),
+    (["ask", "--nonsense", "hi"], 2, ["--nonsense"]),
+    (["nonsense"], 2, ["nonsense"]),
+    (["memory", "show", "9"], 1, ["turn 9"]),
+    (["memory", "forget", "9", "--yes"], 1, ["turn 9"]),
+    (["memory", "pin", "9"], 1, ["turn 9"]),
+    (["memory", "search", "x", "--since", "soon"], 2, ["soon", "2026-10-31"]),
+    (["memory", "search", " "], 2, ["empty"]),
+    (["memory", "search", "x", "-n", "0"], 2, ["0"]),
+    (["memory", "import", "no-such-file"], 2, ["no-such-file"]),
+    (["conversations", "show", "9"], 1, ["conversation 9"]),
+    (["conversations", "rename", "9", "t"], 1, ["conversation 9"]),
+    (["models", "fetch", "nonsense"], 2, ["nonsense"]),
+    (["models", "fetch", "--from", "no-such-folder"], 2, ["no-such-folder"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), BAD_OPTIONS, ids=lambda v: str(v)[:50])
+def test_bad_values_get_one_line(
+    home: Path, arguments: list[str], code: int, words: list[str]
+) -> None:
+    line = line_of(run(home, *arguments), code)
+    for word in words:
+        assert word in line
+
+
+def test_forgetting_without_a_terminal_wants_yes(home: Path) -> None:
+    (one,) = imported(home, "keep me")
+    assert "--yes" in line_of(run(home, "memory", "forget", str(one)), 2)
+    assert len(rows(home, "memory", "list")) == 1
+
+
+@pytest.mark.parametrize("arguments", [["ask"], []], ids=["ask", "pipe"])
+def test_invalid_utf8_is_refused(home: Path, arguments: list[str]) -> None:
+    result = run(home, *arguments, *FEW, stdin=b"caf\xe9\n")
+    assert "UTF-8" in line_of(result, 1)
+    assert rows(home, "memory", "list") == []
+
+
+def test_a_prompt_of_a_megabyte_is_refused(home: Path) -> None:
+    imported(home, "keep me")
+    result = run(home, "ask", *FEW, stdin="word " * 200_000)
+    line = line_of(result, 1)
+    assert "tokens" in line and "shorten" in line
+    assert len(rows(home, "memory", "list")) == 1
+
+
+def test_a_damaged_database_is_refused_and_left_alone(home: Path) -> None:
+    home.mkdir()
+    database = home / "chatbot.db"
+    database.write_bytes(b"not a database at all" * 500)
+    for arguments in (["memory", "list"], ["ask", "hi"], ["conversations", "list"]):
+        assert "damaged" in line_of(run(home, *arguments), 1)
+    assert database.read_bytes() == b"not a database at all" * 500
+
+
+def test_a_database_of_a_newer_version_is_refused(home: Path) -> None:
+    imported(home, "keep me")
+    with sqlite3.connect(home / "chatbot.db") as connection:
+        connection.execute("PRAGMA user_version = 99")
+    assert "upgrade" in line_of(run(home, "memory", "list"), 1)
+
+
+def test_bad_settings_are_named(home: Path) -> None:
+    home.mkdir()
+    settings = home / "settings.toml"
+    for text, word in (
+        ("modle = 'x'", "did you mean model"),
+        ("memories = 'many'", "memories"),
+        ("memories = 900", "900"),
+        ("strategy = 'wild'", "wild"),
+        ("[decoding]\ntemperature = 99", "99"),
+        ("= nonsense", "isn't TOML"),
+    ):
+        settings.write_text(text, encoding="utf-8")
+        assert word in line_of(run(home, "ask", "hi"), 2)
+
+
+def test_settings_are_used_and_the_command_line_wins(home: Path) -> None:
+    home.mkdir()
+    (home / "settings.toml").write_text(
+        'strategy = "greedy"\nmodel = "no-such-model"\n[decoding]\nmax_tokens = 3\n',
+        encoding="utf-8",
+    )
+    assert "no-such-model" in line_of(run(home, "ask", "hi"), 1)
+    reply = json.loads(good(home, "ask", "--model", "smollm2-135m", "--json", "Tell me a story."))
+    assert reply["tokens"]["reply"] == 3
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_read_only_home_is_named(home: Path) -> None:
+    home.mkdir(mode=0o500)
+    assert "writable" in line_of(run(home, "memory", "list"), 1)
+
+
+def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    assert str(file) in line_of(run(file / "home", "memory", "list"), 1)
+
+
+def test_a_closed_pipe_is_no_fault(home: Path) -> None:
+    imported(home, *("line " + "x" * 2000 for _ in range(60)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "chatbot", "memory", "export"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "CHATBOT_HOME": str(home)},
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.read(1)
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(60) == 128 + signal.SIGPIPE
+    assert errors == b""
+
+
+def test_interrupting_ask_keeps_what_there_is(home: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "chatbot", "ask", "--strategy", "greedy", "--no-memory",
+         "Write a very long story about the sea."],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "CHATBOT_HOME": str(home)},
+    )  # fmt: skip
+    assert process.stdout is not None
+    first = process.stdout.read(4)
+    process.send_signal(signal.SIGINT)
+    rest = process.stdout.read()
+    assert process.wait(60) == 130
+    asked, reply = rows(home, "memory", "list")
+    assert asked["text"].startswith("Write a very long story")
+    assert reply["status"] == "interrupted"
+    assert reply["text"].strip() == (first + rest).decode().strip()
+
+
+def test_a_killed_process_loses_no_prompt(home: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "chatbot", "ask", "--strategy", "greedy", "--no-memory",
+         "--set", "repetition_penalty=1", "Count from one to five hundred."],
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "CHATBOT_HOME": str(home)},
+    )  # fmt: skip
+    assert process.stdout is not None
+    shown = process.stdout.read(4)
+    drafts: list[str] = []
+    while not any(drafts):  # until the reply has been saved once
+        time.sleep(0.05)
+        with sqlite3.connect(home / "chatbot.db") as connection:
+            drafts = [text for (text,) in connection.execute("SELECT text FROM drafts")]
+        if process.poll() is not None:
+            pytest.fail("the reply ended before it was saved")
+    process.kill()
+    shown += process.stdout.read()
+    process.wait()
+    asked, reply = rows(home, "memory", "list")
+    assert asked["text"] == "Count from one to five hundred."
+    assert reply["status"] == "interrupted"
+    assert reply["text"] and shown.decode(errors="ignore").lstrip().startswith(
+        reply["text"].lstrip()[:4]
+    )
