@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from chatbot.cli import open_embedder
 from memory.schema import vectors
 from memory.store import Memory
-from memory.types import Turn
+from memory.types import Role, Turn
 from memory.vectors import from_bytes
 
 QUERIES = 200
@@ -95,7 +95,7 @@ def conversations(speech: Speech, count: int) -> Iterator[tuple[str, list[Turn]]
         turns = []
         for number in range(min(PER_CONVERSATION, count - start)):
             user = number % 2 == 0
-            role = "user" if user else "assistant"
+            role: Role = "user" if user else "assistant"
             text = speech.say(FRAMES if user else REPLIES)
             turns.append(Turn(0, 0, role, role, text, at + timedelta(minutes=number)))
         yield "", turns
@@ -111,9 +111,7 @@ def milliseconds(call: Callable[[], object]) -> float:
 def against_exact(memory: Memory, queries: list[str], k: int = 10) -> float:
     """The share of the k nearest stored vectors, by brute force, that the index finds."""
     with memory.log.reading() as connection:
-        rows = connection.execute(
-            sa.select(vectors.c.turn, vectors.c.part, vectors.c.vector)
-        ).all()
+        rows = connection.execute(sa.select(vectors.c.turn, vectors.c.part, vectors.c.vector)).all()
     stored = from_bytes([row.vector for row in rows], memory.embedder.dimension)
     found = 0
     for query in memory.embedder.embed(queries):
@@ -172,7 +170,8 @@ def measure(count: int, folder: Path) -> dict[str, float]:
 
 
 def _show(what: str, done: int, total: int) -> None:
-    print(f"\r{what} {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    end = "\n" if done == total else ""
+    print(f"\r{what} {done}/{total}", end=end, file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -253,9 +253,9 @@ def search(
     """Find what bears on QUERY, best first."""
     if not query.strip():
         raise BadInput("the query is empty: give some words")
-    window = {"since": _day(since), "until": _day(until, end=True)}
+    first, last = _day(since), _day(until, end=True)
     with open_memory(options) as store:
-        hits = store.recall(query, k=count, **window)
+        hits = store.recall(query, k=count, since=first, until=last)
         if as_json:
             click.echo(json.dumps([hit_row(hit) for hit in hits], ensure_ascii=False, indent=1))
             return
@@ -403,7 +403,8 @@ def export_memory(options: Options, file: Path | None, conversation: int | None)
                 click.echo(line)
             return
         try:
-            with file.open("x", encoding="utf-8", opener=_private) as out:
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as out:
                 out.writelines(line + "\n" for line in lines)
         except FileExistsError as error:
             raise BadInput(f"{file} exists: give another name") from error
@@ -643,7 +644,3 @@ def _day(text: str | None, end: bool = False) -> datetime | None:
     if end and moment.time() == time() and len(text) <= len("2026-10-31"):
         moment += timedelta(days=1)
     return moment.astimezone()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

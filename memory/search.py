@@ -106,9 +106,7 @@ def _with_neighbours(
 _EARLIER, _LATER = turns.alias("earlier"), turns.alias("later")
 
 
-def _beside(
-    connection: sa.Connection, ids: list[int]
-) -> list[tuple[int, int | None, int | None]]:
+def _beside(connection: sa.Connection, ids: list[int]) -> list[tuple[int, int | None, int | None]]:
     """Each turn's id, and the ids of the standing turns just before and after it."""
 
     def standing(other: Any) -> sa.ColumnElement[bool]:

@@ -131,7 +131,7 @@ def test_what_was_told_in_another_conversation_is_given(
     memory.remember("user", "The weather was dreadful in the mountains.")
     list(chat.turn("What is my dog called?"))
     assert chat.last is not None
-    assert [hit.turn.id for hit in chat.last.hits][0] == fact.id
+    assert chat.last.hits[0].turn.id == fact.id
     assert "Biscuit" in parrot.shown[-1][-1].content
     assert [hit.turn.id for hit in memory.log.recalled(chat.last.reply.id)] == [
         hit.turn.id for hit in chat.last.hits

@@ -1,6 +1,5 @@
 """The log: what is appended is there, in order, whatever happens to the process."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -144,7 +143,9 @@ def test_another_live_process_keeps_its_draft(tmp_path: Path) -> None:
     log = Log(path)
     asked = say(log, "hello")
     draft = log.begin_reply(asked.conversation, speaker="assistant", at=NOW, making=Making())
-    code = "import sys, pathlib, memory.log as m; print(len(m.Log(pathlib.Path(sys.argv[1])).turns()))"
+    code = (
+        "import sys, pathlib, memory.log as m\nprint(len(m.Log(pathlib.Path(sys.argv[1])).turns()))"
+    )
     output = subprocess.check_output([sys.executable, "-c", code, str(path)], text=True)
     assert output.strip() == "1"
     assert log.finish_reply(draft, "hi", "complete").text == "hi"
@@ -177,7 +178,7 @@ def test_a_log_without_a_path_touches_no_disk(
     log = Log(None)
     say(log, "secret")
     assert [turn.text for turn in log.turns()] == ["secret"]
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

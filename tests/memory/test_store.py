@@ -81,9 +81,7 @@ def test_a_hit_explains_its_score(memory: Memory) -> None:
 def test_nothing_relevant_is_nothing_given(memory: Memory) -> None:
     tell(memory)
     assert memory.relevant("How do I sharpen the blade of a jigsaw?", now=NOW) == []
-    assert [hit.turn.text for hit in memory.relevant("What is my dog called?", now=NOW)][0] == (
-        FACTS[0]
-    )
+    assert memory.relevant("What is my dog called?", now=NOW)[0].turn.text == FACTS[0]
 
 
 def test_an_empty_memory_and_an_empty_query_find_nothing(memory: Memory) -> None:
@@ -93,7 +91,7 @@ def test_an_empty_memory_and_an_empty_query_find_nothing(memory: Memory) -> None
 
 
 def test_scope_and_time_apply_before_the_search(memory: Memory) -> None:
-    ids = tell(memory, ["the red fox"] + ["the blue fox is here, number %d" % n for n in range(400)])
+    ids = tell(memory, ["the red fox", *(f"the blue fox is here, {n}" for n in range(400))])
     turn = memory.log.turn(ids[0])
     for found in (
         memory.recall("the blue fox", scope=[turn.conversation], now=NOW),
