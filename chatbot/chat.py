@@ -5,7 +5,7 @@ Knows the memory, the window and the engine; nothing about terminals.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -108,6 +108,14 @@ class Chat:
         self._begin(conversation, turns, self.memory.log)
         self.private = False
 
+    def forget(self, ids: Collection[int]) -> int:
+        """Delete turns for good, out of this conversation's window too; return how many."""
+        gone = self.memory.forget(ids)
+        if not self.private:
+            self._left -= sum(turn.id in ids for turn in self.history[: self._left])
+            self.history = [turn for turn in self.history if turn.id not in ids]
+        return gone
+
     def notices(self) -> list[str]:
         """What the user should be told once; reading it empties it."""
         told, self._notices = self._notices, []
@@ -188,6 +196,8 @@ class Chat:
         return hits, time.monotonic() - started
 
     def _pack(self, prompt: str, hits: list[Hit]) -> Window:
+        from memory.rank import asks_about_asker  # NumPy comes with it, not needed at the start
+
         self._warming.set()
         window = pack(
             self.system,
@@ -198,7 +208,7 @@ class Chat:
             limit=self.engine.window,
             reserve=min(self.settings.decoding.max_tokens, self.engine.window // 4),
             now=datetime.now(UTC),
-            searched=self.settings.recall,
+            missed=self.settings.recall and asks_about_asker(prompt),
         )
         if window.dropped:
             if not self._left:

@@ -560,7 +560,7 @@ def open_embedder() -> "Embedder":
 
 @contextmanager
 def open_chat(options: Options) -> "Iterator[Chat]":
-    """A chat on the user's memory, its model on the way; fetches what is missing, with a bar."""
+    """A chat on the user's memory; fetches what is missing, with a bar. Loads no model yet."""
     from chatbot.catalogue import DEFAULT_EMBEDDER
     from chatbot.chat import Chat
     from chatbot.models import embedder_folder, ready, resolve
@@ -578,7 +578,6 @@ def open_chat(options: Options) -> "Iterator[Chat]":
             embedder_folder()
         if not ready(settings.model):
             resolve(settings.model)
-        chat.load()
         yield chat
     finally:
         store.close()

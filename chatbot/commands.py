@@ -255,9 +255,7 @@ def _memory_forget(session: Session, argument: str) -> None:
         _show_turn(session, log.turn(id_))
     count = f"{len(ids)} turn{'s' if len(ids) > 1 else ''}"
     if session.ask(f"Forget {count} for good?"):
-        session.chat.memory.forget(ids)
-        if not session.chat.private:  # whose turns have ids of their own
-            session.chat.history = [turn for turn in session.chat.history if turn.id not in ids]
+        session.chat.forget(ids)
         session.screen.note(f"forgot {count}")
     else:
         session.screen.note("nothing was forgotten")

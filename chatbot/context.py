@@ -16,7 +16,7 @@ from memory.types import Hit, Turn
 # Chosen by measuring what the built-in model makes of them: docs/experiments.md.
 SYSTEM = "You are a helpful AI assistant. Keep replies short."
 OPENING, CLOSING = "<memory>", "</memory>"  # the fence: plain text, never control tokens
-NOTHING_FOUND = ""
+NOTHING_FOUND = "\n\n(No memory of this was found.)"  # behind a prompt that asked for one
 QUESTION = "Using this, answer: "  # between the memories and the prompt
 CLIP = 600  # characters of one memory
 MEMORY_SHARE = 0.4  # of the room beside the system prompt and the prompt
@@ -52,21 +52,22 @@ def pack(
     limit: int,
     reserve: int,
     now: datetime,
-    searched: bool = True,
+    missed: bool = False,
 ) -> Window:
     """Fill a window of `limit` tokens, of which `reserve` are kept for the reply.
 
     Whole turns only. When it gets tight the lowest-ranked memories go first, then the oldest
-    exchanges, several at once, so that what stays is stable and the KV cache holds. `searched` says
-    that the memory was asked: with no hits the model is told that nothing was found. Errors:
-    WindowFull when system prompt and prompt alone don't fit.
+    exchanges, several at once, so that what stays is stable and the KV cache holds. `missed` says
+    that the prompt asks for a memory: with no hits the model is then told that nothing was found.
+    (Told so before small talk, a small model does nothing but apologise.) Errors: WindowFull when
+    system prompt and prompt alone don't fit.
     """
     room = limit - reserve
     used = tuple(hits)
 
     def messages(kept: Sequence[Turn]) -> list[Message]:
-        quoted = quote(used, now) if used else NOTHING_FOUND if searched else ""
-        return [*front(system, kept), Message("user", quoted + prompt)]
+        last = quote(used, now) + prompt if used else prompt + (NOTHING_FOUND if missed else "")
+        return [*front(system, kept), Message("user", last)]
 
     bare = count([*front(system, ()), Message("user", prompt)])
     if bare > room:

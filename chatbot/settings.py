@@ -105,7 +105,7 @@ def with_strategy(settings: Settings, strategy: str) -> Settings:
 def _read(path: Path) -> dict[str, Any]:
     try:
         stored = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:
         raise BadInput(f"can't read {path} ({error.strerror}): make it readable") from error

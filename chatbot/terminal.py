@@ -277,7 +277,8 @@ def _decode(line: bytes, number: int) -> str:
 
 
 def _complain(text: object) -> None:
-    sys.stderr.write(safe(f"{text}\n"))
+    line = " ".join(safe(str(text)).split())
+    sys.stderr.write(f"chatbot: {line}\n")
     sys.stderr.flush()
 
 

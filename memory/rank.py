@@ -37,6 +37,29 @@ FOLDED_CHARS = 400  # longer turns are compared as they are: folding them all ta
 QUESTION_CHARS = 160  # a longer turn that ends in a question mark also tells something
 
 
+GAP = 0.2  # log-odds behind the best hit, up to which another one is given beside it
+
+# First words of a question.
+_ASKING = frozenset(
+    """
+    what whats where wheres who whos whom whose when whens why how hows which do does did don didn
+    is isn are aren was were can could would will won should shall have has had am may might tell
+    and so but any
+    """.split()
+)
+_ORDERING = frozenset(
+    """
+    remind remember recall list name give show find say repeat explain describe write translate
+    summarise summarize recommend suggest draft compare help please
+    """.split()
+)
+_ASKING_KOREAN = re.compile("뭐|뭔|무엇|무슨|언제|어디|누구|누가|왜|어떻|어떤|얼마|몇|알려|말해")
+_OWN = re.compile(
+    r"\b(my|mine|our|ours|(do|did|am|was|have|had|were|are) (i|we))\b"
+    r"|(^|\s)(나는|난|내|내가|저는|전|제|제가|우리)(?=\s)"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A turn that may be a hit.
@@ -79,6 +102,8 @@ class Weights:
     nearest: float = 14.6  # answer: per unit of the best cosine of part 0 ...
     covered: float = 4.0  # ... and of the share of the query's words around the best turn
     foreign: float = 0.42  # what a cosine counts as in a script that MiniLM wasn't trained on
+    personal: float = 1.0  # a question about the asker ("my", "내") most likely asks the memory
+    telling: float = -1.0  # a prompt that asks nothing
     wordless: float = -4.0  # a prompt without a word to go by ("hi", "and you?") asks for nothing
 
 
@@ -132,6 +157,27 @@ def rank(
             )
         )
     return hits
+
+
+def worth_giving(hits: Sequence[Hit], k: int) -> list[Hit]:
+    """Those of `hits` (best first) that a model should be given, at most k.
+
+    Nothing under the threshold; nothing far behind the best, since a small model takes what stands
+    beside the answer for the answer; no turn that only asks; and of the assistant's words only
+    what leads, since a reply mostly echoes, or garbles, what the user said.
+    """
+    telling = [
+        hit
+        for hit in hits
+        if hit.score >= THRESHOLD
+        and not _is_question(hit.turn.text)
+        and (hit.turn.role == "user" or hit is hits[0])
+    ]
+    return [hit for hit in telling[:k] if _log_odds(hit.score) >= _log_odds(telling[0].score) - GAP]
+
+
+def _log_odds(score: float) -> float:
+    return math.log(score / (1.0 - score))
 
 
 def logistic(odds: float) -> float:
@@ -231,7 +277,24 @@ def _answered(
     weight = max(float(rarity.sum()), 3.0)  # below it, there is hardly a word to go by
     covered = float((rarity @ held).max()) / weight if len(rarity) else 0.0
     odds = weights.bias + weights.nearest * nearest + weights.covered * covered
+    if not _asks(query):
+        odds += weights.telling
+    elif asks_about_asker(query):
+        odds += weights.personal
     return odds if rarity.any() else odds + weights.wordless
+
+
+def asks_about_asker(query: str) -> bool:
+    """Whether a prompt asks for what only its asker can have told: "What is my …", "Did I …"."""
+    return _asks(query) and _OWN.search(_fold(query)) is not None
+
+
+def _asks(query: str) -> bool:
+    """Whether a prompt asks for something: a question mark, or a first word that asks."""
+    if "?" in query or "？" in query or _ASKING_KOREAN.search(_fold(query)):
+        return True
+    first = re.search(r"[^\W_]+", _fold(query))
+    return first is not None and first[0] in _ASKING | _ORDERING
 
 
 def _foreign(text: str) -> float:
@@ -255,10 +318,27 @@ def _only_asks(text: str) -> bool:
     return len(text) < QUESTION_CHARS and text.rstrip().endswith(("?", "？"))
 
 
+def _is_question(text: str) -> bool:
+    """Whether the text is one question or order and nothing else.
+
+    One that begins by telling is none: "I paid 340 for that bike, can you believe it?"
+    """
+    if len(text) >= QUESTION_CHARS or re.search(r"[.!?？…]\s", text.strip()):
+        return False
+    first = re.search(r"[^\W_]+", _fold(text))
+    if first is None or first[0] in _ORDERING:
+        return first is not None
+    return _only_asks(text) and (first[0] in _ASKING or "가" <= first[0][0] <= "힣")
+
+
 def _newest_of_same(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Without those that a newer one repeats but for case, spaces and the final stop."""
+    """Without those that a newer one repeats but for case, spaces and the final stop.
+
+    What the user said stands before an assistant's echo of it.
+    """
     newest: dict[str | int, Candidate] = {}
-    for candidate in sorted(candidates, key=lambda c: (c.turn.at, c.turn.id)):
+    order = sorted(candidates, key=lambda c: (c.turn.role == "user", c.turn.at, c.turn.id))
+    for candidate in order:
         newest[_said(candidate.turn.text) or candidate.turn.id] = candidate
     return list(newest.values())
 

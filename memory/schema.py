@@ -56,7 +56,7 @@ turns = sa.Table(
     sa.Column("at", UtcTime, nullable=False),
     sa.Column("status", sa.String, nullable=False),
     sa.Column("model", sa.String),
-    sa.Column("decoding", sa.JSON),
+    sa.Column("decoding", sa.JSON(none_as_null=True)),
     sa.Column("seed", sa.Integer),
     sa.Column("retracted", sa.Boolean, nullable=False),  # taken back by /undo, /regen or /edit
 )
@@ -89,7 +89,7 @@ drafts = sa.Table(  # replies still being generated; becomes a turn when the rep
     sa.Column("text", sa.String, nullable=False),
     sa.Column("at", UtcTime, nullable=False),
     sa.Column("model", sa.String),
-    sa.Column("decoding", sa.JSON),
+    sa.Column("decoding", sa.JSON(none_as_null=True)),
     sa.Column("seed", sa.Integer),
 )
 

@@ -186,11 +186,10 @@ class Memory:
     def relevant(
         self, query: str, k: int = 5, *, exclude: Collection[int] = (), now: datetime | None = None
     ) -> list[Hit]:
-        """Those of the k best hits whose score reaches the threshold: what a model may be given."""
-        from memory.rank import THRESHOLD
+        """What a model should be given, at most k hits: see rank.worth_giving."""
+        from memory.rank import worth_giving
 
-        hits = self.recall(query, k, exclude=exclude, now=now)
-        return [hit for hit in hits if hit.score >= THRESHOLD]
+        return worth_giving(self.recall(query, 3 * k, exclude=exclude, now=now), k)
 
     @property
     def vectors(self) -> "VectorIndex":

@@ -75,13 +75,14 @@ class VectorIndex:
         ids = found[0][real]
         return ids >> _PART_BITS, ids & ((1 << _PART_BITS) - 1), cosines[0][real]
 
-    def get(self, turn: int, part: int) -> Vectors | None:
-        """One vector (dimension,), or None."""
-        id_ = turn << _PART_BITS | part
-        if id_ not in self._ids:
-            return None
-        vector: Vectors = self._index.reconstruct(id_)
-        return vector
+    def cosines(self, query: Vectors, turns: Iterable[int], part: int) -> dict[int, float]:
+        """The cosine of `query` (dimension,) to this part of each of `turns` that has it."""
+        known = [turn for turn in turns if turn << _PART_BITS | part in self._ids]
+        if not known:
+            return {}
+        ids = np.array(known, dtype=np.int64) << _PART_BITS | part
+        rows: Vectors = self._index.reconstruct_batch(ids)  # (n, dimension)
+        return dict(zip(known, (rows @ query).tolist(), strict=True))
 
     def _remove_ids(self, ids: set[int]) -> None:
         if ids:

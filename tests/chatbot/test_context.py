@@ -154,3 +154,14 @@ def test_a_memory_cannot_leave_its_fence() -> None:
     text = quote([hostile], NOW)
     assert text.lower().count("</memory>") == 1 and text.lower().count("<memory>") == 1
     assert len(text.splitlines()) == len(quote([hit(1, "ok", 0.9, 1)], NOW).splitlines())
+
+
+def test_the_model_is_told_when_a_memory_was_asked_for_and_none_was_found() -> None:
+    def last(missed: bool, hits: Sequence[Hit] = ()) -> str:
+        window = pack("s", [], hits, "What is my name?", count=count, limit=200, reserve=50,
+                      now=NOW, missed=missed)  # fmt: skip
+        return window.messages[-1].content
+
+    assert last(missed=False) == "What is my name?"
+    assert "No memory" in last(missed=True)
+    assert "No memory" not in last(True, [hit(1, "My name is Rowan.", 0.9, 1)])

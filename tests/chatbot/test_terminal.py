@@ -352,6 +352,14 @@ def test_one_endless_line_loses_nothing(scripted: Scripted) -> None:
     assert shown.split() == words.split()
 
 
+def test_a_table_taller_than_the_screen_is_shown_once(scripted: Scripted) -> None:
+    rows = [f"| r{number} | 이름 |" for number in range(30)]
+    terminal = scripted.start({"go": "\n".join(["| a | b |", "|--|--|", *rows])}, size=(10, 40))
+    ask(terminal, "go", "r29 │ 이름")
+    shown = [line for line in terminal.lines if line.startswith("r")]
+    assert shown == [f"r{number:<2} │ 이름" for number in range(30)]
+
+
 @pytest.mark.parametrize("size", [(30, 120), (12, 40), (6, 20)])
 def test_resize_in_mid_reply_does_no_harm(scripted: Scripted, size: tuple[int, int]) -> None:
     before = "\n".join(f"before {number}" for number in range(30))
@@ -461,7 +469,7 @@ def test_pipe_refuses_what_is_no_text(scripted: Scripted) -> None:
     assert done.stdout == b"You said: one\n"
     assert done.returncode == 1
     [line] = done.stderr.decode().splitlines()
-    assert line.startswith("line 2 of the input isn't UTF-8 (byte 0xe9 at 4)")
+    assert line.startswith("chatbot: line 2 of the input isn't UTF-8 (byte 0xe9 at 4)")
     assert len(scripted.turns()) == 2
 
 
@@ -469,7 +477,7 @@ def test_pipe_goes_on_after_a_prompt_that_is_too_long(scripted: Scripted) -> Non
     done = pipe(scripted, b"x " * 3000 + b"\ntwo\n")
     assert done.stdout == b"You said: two\n"
     assert done.returncode == 1
-    assert done.stderr.startswith(b"line 1: ")
+    assert done.stderr.startswith(b"chatbot: line 1: ")
 
 
 def test_pipe_that_nobody_reads(scripted: Scripted) -> None:

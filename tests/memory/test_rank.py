@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memory.rank import THRESHOLD, WEIGHTS, Candidate, logistic, rank
+from memory.rank import (
+    THRESHOLD,
+    WEIGHTS,
+    Candidate,
+    asks_about_asker,
+    logistic,
+    rank,
+    worth_giving,
+)
 from memory.types import Hit, Role, Turn
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -206,3 +214,47 @@ def test_scores_explain_themselves_and_fall(
         assert 0 < hit.score < 1
         assert hit.score == pytest.approx(logistic(math.fsum(hit.parts.values())))
     assert all(one.score >= two.score - 1e-9 for one, two in itertools.pairwise(hits))
+
+
+@pytest.mark.parametrize(
+    ("query", "about_asker"),
+    [
+        ("What is my dog called?", True), ("Where do I work?", True), ("Did I tell you?", True),
+        ("what breed is our dog", True), ("Remind me of my locker code.", True),
+        ("내 고양이 이름이 뭐였지", True), ("제가 어디로 이사한다고 했죠?", True),
+        ("What should I cook?", False), ("How are you today?", False), ("My dog is ill.", False),
+        ("Tell me a joke.", False), ("하늘은 왜 파래?", False), ("hi", False), ("", False),
+    ],
+)  # fmt: skip
+def test_questions_about_the_asker(query: str, about_asker: bool) -> None:
+    assert asks_about_asker(query) is about_asker
+
+
+def chosen(*said: tuple[str, str, float], k: int = 3) -> list[str]:
+    """What is given of hits (role, text, log-odds), best first."""
+    hits = [
+        Hit(Turn(at, 1, role, role, text, NOW), logistic(odds))  # type: ignore[arg-type]
+        for at, (role, text, odds) in enumerate(said, start=1)
+    ]
+    return [hit.turn.text for hit in worth_giving(hits, k)]
+
+
+def test_what_is_worth_giving() -> None:
+    fact, near, far = ("user", "fact", 2.0), ("user", "near", 1.9), ("user", "far", 1.0)
+    assert chosen(fact, near, far) == ["fact", "near"]
+    assert chosen(fact, near, k=1) == ["fact"]
+    assert chosen(("user", "unlikely", -0.1)) == []
+    assert chosen(("user", "What is it?", 3.0), fact) == ["fact"]
+    assert chosen(("user", "Explain how bread rises.", 3.0), fact) == ["fact"]
+    assert chosen(("user", "I paid 340, can you believe it?", 3.0), fact) == [
+        "I paid 340, can you believe it?"
+    ]
+    assert chosen(fact, ("assistant", "echo", 1.95)) == ["fact"]
+    assert chosen(("assistant", "answer", 2.0), near) == ["answer", "near"]
+
+
+def test_the_users_own_words_stand_before_an_echo() -> None:
+    told = candidate(1, text="The code is 4417.", role="user")
+    echo = candidate(2, text="The code is 4417.", role="assistant")
+    (hit,) = ranked(told, echo)
+    assert hit.turn.role == "user"
