@@ -263,6 +263,8 @@ def test_thoughts_and_odd_events_are_passed_over(serve: Serve) -> None:
         (b"data: a\rdata: b\r\rdata: c\r\r\n", ["a\nb", "c"]),
         (b": ping\n\nevent: x\ndata: a\nid: 1\n\n", ["a"]),
         (b"data: a\n\ndata: cut o", ["a"]),
+        (b"data: a\n\ndata: b\ndata: cut o", ["a"]),
+        (b"\xef\xbb\xbfdata: a\n\n", ["a"]),
         (b"data: a\n\ndata: b\n", ["a", "b"]),
         (b"data: a\n\ndata: [DONE]", ["a", "[DONE]"]),
         (b'error: {"message": "x"}\n\n', ['{"error": {"message": "x"}}']),
@@ -426,8 +428,10 @@ def test_a_redirect_is_not_followed(serve: Serve, monkeypatch: pytest.MonkeyPatc
 def test_a_silent_server_is_given_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "LIST", 0.2)
     server = serve(models=lambda handler: time.sleep(2))
+    began = time.monotonic()
     with pytest.raises(ModelFault, match=r"silent for 0\.2 seconds"):
         RemoteEngine.from_name(server.name)
+    assert 0.2 <= time.monotonic() - began < 1
 
 
 # -- stopping -------------------------------------------------------------------------------------
@@ -466,7 +470,7 @@ def test_stop_ends_the_wait_for_the_first_byte(serve: Serve) -> None:
 
 def test_stop_ends_a_reply_between_two_pieces(serve: Serve) -> None:
     server = serve()
-    server.reply = hanging(server, event("One "), event("two "))
+    server.reply = hanging(server, event("One ") + event("two "))
     stop = threading.Event()
     pieces = []
     for piece in RemoteEngine.from_name(server.name).stream(ASKED, Decoding(seed=4), stop):
@@ -483,6 +487,7 @@ def test_nothing_is_asked_once_stopped(serve: Serve) -> None:
     stop = threading.Event()
     stop.set()
     assert [piece.finish for piece in ask(server, stop=stop)] == ["interrupted"]
+    time.sleep(0.2)  # a request would have arrived by now
     assert not server.asked
 
 
@@ -557,6 +562,12 @@ def test_the_window_is_what_the_server_tells(serve: Serve, listing: object, wind
     assert engine.window == window
     assert engine.name == server.name
     assert [(one.method, one.path) for one in server.seen] == [("GET", "/v1/models")]
+
+
+def test_a_slash_at_the_end_of_the_url_makes_no_difference(serve: Serve) -> None:
+    server = serve()
+    engine = open_engine(f"openai:{server.url}/#tiny")
+    assert engine.name == server.name and server.seen[0].path == "/v1/models"
 
 
 def test_a_server_that_is_not_ready_says_so(serve: Serve) -> None:
