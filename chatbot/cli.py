@@ -576,7 +576,7 @@ def open_chat(options: Options) -> "Iterator[Chat]":
             chat.resume(earlier[-1].id)
         if not ready(DEFAULT_EMBEDDER):
             embedder_folder()
-        if not ready(settings.model):
+        if not settings.model.startswith("openai:") and not ready(settings.model):
             resolve(settings.model)
         yield chat
     finally:

@@ -135,8 +135,9 @@ def _settings(decoding: Decoding) -> dict[str, Any]:
         extensions = set(EXTENSIONS)
     if decoding.seed is not None:
         fields["seed"] = decoding.seed
+    usual = Decoding.default(decoding.strategy)  # suits the built-in model, and was asked by nobody
     for key in sorted(extensions):
-        if (value := getattr(decoding, key)) != EXTENSIONS[key]:
+        if (value := getattr(decoding, key)) not in (EXTENSIONS[key], getattr(usual, key)):
             fields[key] = value
     return fields
 

@@ -23,7 +23,7 @@ from chatbot.server import events
 from chatbot.settings import Settings
 from memory.store import Memory
 
-SAMPLING = Decoding()
+SAMPLING = Decoding(repetition_penalty=1.2)  # unlike the default, which is not sent
 ASKED = (Message("system", "Be brief."), Message("user", "안녕?"))
 USAGE = {"prompt_tokens": 31, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 9}}
 
@@ -321,9 +321,9 @@ def test_a_drawn_seed_is_sent_and_told(serve: Serve) -> None:
 
 def test_the_request_of_greedy_decoding(serve: Serve) -> None:
     server = serve()
-    ask(server, Decoding("greedy", temperature=0.9, top_k=40, top_p=0.5, repetition_penalty=1.1))
+    ask(server, Decoding("greedy", temperature=0.9, top_k=40, top_p=0.5, repetition_penalty=1.3))
     body = server.asked[0].body
-    assert body["temperature"] == 0 and body["repetition_penalty"] == 1.1
+    assert body["temperature"] == 0 and body["repetition_penalty"] == 1.3
     assert not body.keys() & {"seed", "top_p", "top_k", "min_p"}
 
 
