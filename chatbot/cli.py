@@ -66,9 +66,15 @@ class Options:
 
 def main() -> NoReturn:
     """The entry point: runs a command, shows a failure as one line, and leaves with its code."""
+    if "_CHATBOT_COMPLETE" in os.environ:  # a shell asks for completions
+        cli.main(prog_name="chatbot")
     try:
-        code = cli.main(prog_name="chatbot", standalone_mode=False) or 0
+        # Not cli.main, which leaves with 1 when the reader of a pipe has gone.
+        with cli.make_context("chatbot", sys.argv[1:]) as context:
+            code = cli.invoke(context) or 0
         sys.stdout.flush()
+    except click.exceptions.Exit as leaving:
+        code = leaving.exit_code
     except (ChatbotFault, MemoryFault) as fault:
         code = _complain(str(fault), getattr(fault, "exit_code", 1))
     except click.ClickException as error:

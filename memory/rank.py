@@ -55,7 +55,7 @@ _ORDERING = frozenset(
 )
 _ASKING_KOREAN = re.compile("뭐|뭔|무엇|무슨|언제|어디|누구|누가|왜|어떻|어떤|얼마|몇|알려|말해")
 _OWN = re.compile(
-    r"\b(my|mine|our|ours|(do|did|am|was|have|had|were|are) (i|we))\b"
+    r"\b(my|mine|our|ours|(do|did|am|was|have|had|were|are|must|can'?t|cannot) (i|we))\b"
     r"|(^|\s)(나는|난|내|내가|저는|전|제|제가|우리)(?=\s)"
 )
 

@@ -7,6 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -272,36 +274,44 @@ def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     assert str(file) in line_of(run(file / "home", "memory", "list"), 1)
 
 
-def test_a_closed_pipe_is_no_fault(home: Path) -> None:
-    imported(home, *("line " + "x" * 2000 for _ in range(60)))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "chatbot", "memory", "export"],
+@contextmanager
+def running(home: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """The real command, still at work."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "chatbot", *arguments],
+        stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         cwd=ROOT,
         env={**os.environ, "CHATBOT_HOME": str(home)},
-    )
-    assert process.stdout is not None and process.stderr is not None
-    process.stdout.read(1)
-    process.stdout.close()
-    errors = process.stderr.read()
-    assert process.wait(60) == 128 + signal.SIGPIPE
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_closed_pipe_is_no_fault(home: Path) -> None:
+    imported(home, *("line " + "x" * 2000 for _ in range(60)))
+    with running(home, "memory", "export") as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        errors = process.stderr.read()
+        assert process.wait(60) == 128 + signal.SIGPIPE
     assert errors == b""
 
 
+LONG = ("--strategy", "greedy", "--no-memory", "--set", "repetition_penalty=1.3")
+
+
 def test_interrupting_ask_keeps_what_there_is(home: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "chatbot", "ask", "--strategy", "greedy", "--no-memory",
-         "Write a very long story about the sea."],
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-        env={**os.environ, "CHATBOT_HOME": str(home)},
-    )  # fmt: skip
-    assert process.stdout is not None
-    first = process.stdout.read(4)
-    process.send_signal(signal.SIGINT)
-    rest = process.stdout.read()
-    assert process.wait(60) == 130
+    with running(home, "ask", *LONG, "Write a very long story about the sea.") as process:
+        assert process.stdout is not None
+        first = process.stdout.read(4)
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+        assert process.wait(60) == 130
     asked, reply = rows(home, "memory", "list")
     assert asked["text"].startswith("Write a very long story")
     assert reply["status"] == "interrupted"
@@ -309,28 +319,19 @@ def test_interrupting_ask_keeps_what_there_is(home: Path) -> None:
 
 
 def test_a_killed_process_loses_no_prompt(home: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "chatbot", "ask", "--strategy", "greedy", "--no-memory",
-         "--set", "repetition_penalty=1", "Count from one to five hundred."],
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
-        env={**os.environ, "CHATBOT_HOME": str(home)},
-    )  # fmt: skip
-    assert process.stdout is not None
-    shown = process.stdout.read(4)
-    drafts: list[str] = []
-    while not any(drafts):  # until the reply has been saved once
-        time.sleep(0.05)
-        with sqlite3.connect(home / "chatbot.db") as connection:
-            drafts = [text for (text,) in connection.execute("SELECT text FROM drafts")]
-        if process.poll() is not None:
-            pytest.fail("the reply ended before it was saved")
-    process.kill()
-    shown += process.stdout.read()
-    process.wait()
+    prompt = "Write a very long story about the sea, with many chapters."
+    with running(home, "ask", *LONG, prompt) as process:
+        assert process.stdout is not None
+        shown = process.stdout.read(4)
+        saved = ""
+        while not saved:  # until the reply has been saved once
+            assert process.poll() is None, "the reply ended before it was saved"
+            time.sleep(0.05)
+            with closing(sqlite3.connect(home / "chatbot.db")) as connection:
+                saved = (connection.execute("SELECT text FROM drafts").fetchone() or [""])[0]
+        process.kill()
+        shown += process.stdout.read()
     asked, reply = rows(home, "memory", "list")
-    assert asked["text"] == "Count from one to five hundred."
-    assert reply["status"] == "interrupted"
-    assert reply["text"] and shown.decode(errors="ignore").lstrip().startswith(
-        reply["text"].lstrip()[:4]
-    )
+    assert asked["text"] == prompt
+    assert reply["status"] == "interrupted" and reply["text"]
+    assert shown.decode(errors="ignore").strip().startswith(reply["text"].strip())

@@ -42,7 +42,7 @@ texts = st.text(alphabet="ab 가", min_size=1, max_size=60).filter(str.strip)
 @given(
     lengths=st.lists(st.integers(1, 40), max_size=12),
     memories=st.lists(st.tuples(texts, st.floats(0.1, 0.9)), max_size=6),
-    limit=st.integers(60, 600),
+    limit=st.integers(80, 600),
     reserve=st.integers(1, 50),
 )
 def test_what_is_packed_fits_and_is_counted_exactly(
