@@ -6,6 +6,7 @@ Knows the memory, the window and the engine; nothing about terminals.
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -14,6 +15,7 @@ from chatbot.context import Window, pack
 from chatbot.engines import Engine, Usage, open_engine
 from chatbot.errors import BadInput, ChatbotFault
 from chatbot.settings import Settings
+from memory.errors import MemoryFault
 from memory.log import Log, Making
 from memory.store import Memory
 from memory.types import Hit, Status, Turn
@@ -69,7 +71,7 @@ class Chat:
         if not prompt.strip():
             raise BadInput("the prompt is empty: write something")
         hits, seconds = self._recall(prompt)
-        window = self._pack(prompt, hits)
+        window = self._pack(prompt, hits, self.history)
         asked = self._log.append(
             self.conversation, "user", prompt, speaker=USER, at=datetime.now(UTC)
         )
@@ -81,11 +83,11 @@ class Chat:
     def regenerate(self, stop: threading.Event | None = None) -> Iterator[str]:
         """Take the last reply back and generate another one to the same prompt."""
         asked, replies = self._last_exchange()
+        before = self.history[: self.history.index(asked)]
+        hits, seconds = self._recall(asked.text)
+        window = self._pack(asked.text, hits, before)
         self._log.retract(reply.id for reply in replies)
-        del self.history[self.history.index(asked) :]
-        hits, seconds = self._recall(asked.text, besides=asked)
-        window = self._pack(asked.text, hits)
-        self.history.append(asked)
+        self.history = [*before, asked]
         yield from self._reply(asked, window, seconds, stop)
         self._index()
 
@@ -114,6 +116,7 @@ class Chat:
         if not self.private:
             self._left -= sum(turn.id in ids for turn in self.history[: self._left])
             self.history = [turn for turn in self.history if turn.id not in ids]
+            self.last = None
         return gone
 
     def notices(self) -> list[str]:
@@ -173,35 +176,35 @@ class Chat:
             ).start()
 
     def _prepare(self, engine: Engine) -> None:
-        self._warm(engine, self._warming)
-        if self.settings.recall:
-            self.memory.warm()
+        """Read and load ahead; what fails here fails again, and is told, when it is needed."""
+        with suppress(ChatbotFault, MemoryFault):
+            self._warm(engine, self._warming)
+            if self.settings.recall:
+                self.memory.warm()
 
     def _warm(self, engine: Engine, stop: threading.Event) -> None:
         engine.warm(context.front(self.system, self.history[self._left :]), stop)
 
     # -- the steps of a turn --------------------------------------------------------------------
 
-    def _recall(self, prompt: str, besides: Turn | None = None) -> tuple[list[Hit], float]:
+    def _recall(self, prompt: str) -> tuple[list[Hit], float]:
         """The memories above the threshold, and the seconds it took."""
         if not self.settings.recall or not self.settings.memories:
             return [], 0.0
         self.wait()  # transformers must not be imported by two threads at once
         started = time.monotonic()
-        seen: set[int] = set()
-        if not self.private:
-            seen = {turn.id for turn in self.history[self._left :]}
-            seen |= {besides.id} if besides else set()
+        in_window = [] if self.private else self.history[self._left :]
+        seen = {turn.id for turn in in_window}
         hits = self.memory.relevant(prompt, k=self.settings.memories, exclude=seen)
         return hits, time.monotonic() - started
 
-    def _pack(self, prompt: str, hits: list[Hit]) -> Window:
+    def _pack(self, prompt: str, hits: list[Hit], history: list[Turn]) -> Window:
         from memory.rank import asks_about_asker  # NumPy comes with it, not needed at the start
 
         self._warming.set()
         window = pack(
             self.system,
-            self.history[self._left :],
+            history[self._left :],
             hits,
             prompt,
             count=self.engine.count,

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from memory.store import Memory
 
 INTERRUPTED = 130
+BACKLOG = 256  # turns yet to be indexed that are worth a progress bar before the chat begins
 Row = TypeVar("Row")
 
 
@@ -261,6 +262,8 @@ def search(
         raise BadInput("the query is empty: give some words")
     first, last = _day(since), _day(until, end=True)
     with open_memory(options) as store:
+        with _bar() as progress:
+            store.catch_up(progress)
         hits = store.recall(query, k=count, since=first, until=last)
         if as_json:
             click.echo(json.dumps([hit_row(hit) for hit in hits], ensure_ascii=False, indent=1))
@@ -584,6 +587,9 @@ def open_chat(options: Options) -> "Iterator[Chat]":
             embedder_folder()
         if not settings.model.startswith("openai:") and not ready(settings.model):
             resolve(settings.model)
+        if settings.recall and store.backlog() > BACKLOG:
+            with _bar() as progress:
+                store.catch_up(progress)
         yield chat
     finally:
         store.close()

@@ -78,12 +78,13 @@ class Log:
         making: Making = Making(),
         used: Sequence[Hit] = (),
     ) -> Turn:
-        """Store one turn and commit it; with `conversation` None it opens a new one.
+        """Store one turn and commit it.
 
+        With `conversation` None, or forgotten meanwhile, it opens a new one.
         `used` are the memories that a reply was given.
         """
         with self.writing() as connection:
-            if conversation is None:
+            if conversation is None or not _exists(connection, conversation):
                 conversation = _start(connection, title_of(text), at)
             return _insert(connection, conversation, role, text, speaker, at, status, making, used)
 
@@ -193,7 +194,7 @@ class Log:
         with self.writing() as connection:
             result = connection.execute(
                 drafts.insert().values(
-                    process=os.getpid(),
+                    process=_process(os.getpid()),
                     conversation=conversation,
                     speaker=speaker,
                     text="",
@@ -363,9 +364,13 @@ def _start(connection: sa.Connection, title: str, at: datetime) -> int:
     return int(result.lastrowid)
 
 
-def _require(connection: sa.Connection, conversation: int) -> None:
+def _exists(connection: sa.Connection, conversation: int) -> bool:
     query = sa.select(conversations.c.id).where(conversations.c.id == conversation)
-    if connection.execute(query).first() is None:
+    return connection.execute(query).first() is not None
+
+
+def _require(connection: sa.Connection, conversation: int) -> None:
+    if not _exists(connection, conversation):
         raise _unknown_conversation(conversation)
 
 
@@ -453,11 +458,15 @@ def _adopt(
     )
 
 
-def _is_gone(process: int) -> bool:
+def _process(id_: int) -> str:
+    """A name for a process that no other ever has: its id, and when it began. "" if it is gone."""
+    import psutil
+
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # alive, and somebody else's
-        return False
-    return False
+        return f"{id_}@{psutil.Process(id_).create_time():.2f}"
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def _is_gone(process: str) -> bool:
+    return _process(int(process.partition("@")[0])) != process

@@ -83,7 +83,7 @@ drafts = sa.Table(  # replies still being generated; becomes a turn when the rep
     "drafts",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("process", sa.Integer, nullable=False),  # who writes it, to tell live from left over
+    sa.Column("process", sa.String, nullable=False),  # who writes it, to tell live from left over
     sa.Column("conversation", sa.ForeignKey("conversations.id"), nullable=False),
     sa.Column("speaker", sa.String, nullable=False),
     sa.Column("text", sa.String, nullable=False),
@@ -144,7 +144,7 @@ def _log(connection: sa.Connection) -> None:
         "CREATE INDEX recalled_by_memory ON recalled (memory)",
         """CREATE TABLE drafts (
             id INTEGER PRIMARY KEY AUTOINCREMENT,
-            process INTEGER NOT NULL,
+            process TEXT NOT NULL,
             conversation INTEGER NOT NULL REFERENCES conversations (id),
             speaker TEXT NOT NULL,
             text TEXT NOT NULL,

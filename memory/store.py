@@ -205,6 +205,7 @@ class Memory:
     def catch_up(self, progress: Progress | None = None) -> int:
         """Index what the log has and the caches don't, whoever wrote it; return how many turns.
 
+        `progress` is told of every batch, if there is more than one.
         Vectors of another embedder are made anew. Each batch is committed, so an interrupted
         catch-up goes on where it was.
         """
@@ -218,11 +219,18 @@ class Memory:
             missing = self._missing(self._indexed)
             for start in range(0, len(missing), BATCH):
                 self._index_batch(missing[start : start + BATCH])
-                if progress is not None:
+                if progress is not None and len(missing) > BATCH:
                     progress("indexing", min(start + BATCH, len(missing)), len(missing))
             self._indexed = newest
             self._load()
             return len(missing)
+
+    def backlog(self) -> int:
+        """How many turns were logged since the last one that was indexed; needs no embedder."""
+        newest = sa.select(sa.func.coalesce(sa.func.max(vectors.c.turn), 0)).scalar_subquery()
+        query = sa.select(sa.func.count()).select_from(turns).where(turns.c.id > newest)
+        with self.log.reading() as connection:
+            return connection.scalar(query) or 0
 
     def rebuild(self, progress: Progress | None = None) -> int:
         """Make the word index and the FAISS index anew; stored vectors are kept."""

@@ -232,3 +232,23 @@ def test_the_real_model_answers_from_what_was_told(
     assert "Biscuit" in "".join(chat.turn("What is my dog called?"))
     assert chat.last is not None and chat.last.usage is not None
     assert chat.last.usage.prompt == chat.last.window.tokens == gpt.count(chat.last.window.messages)
+
+
+def test_regenerating_that_fails_keeps_the_reply(
+    chat: Chat, parrot: Parrot, memory: Memory
+) -> None:
+    list(chat.turn("hello there my friend"))
+    before = rows(memory)
+    parrot.window = 12
+    with pytest.raises(WindowFull):
+        list(chat.regenerate())
+    assert rows(memory) == before
+    assert [turn.text for turn in chat.history] == ["hello there my friend", "One two three."]
+
+
+def test_forgetting_takes_turns_out_of_the_window(chat: Chat, parrot: Parrot) -> None:
+    list(chat.turn("My dog is called Biscuit."))
+    assert chat.forget([turn.id for turn in chat.history]) == 2
+    list(chat.turn("hello"))
+    assert not any("Biscuit" in message.content for message in parrot.shown[-1])
+    assert [turn.text for turn in chat.history] == ["hello", "One two three."]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memory.errors import UnknownConversation, UnknownTurn
-from memory.log import Log, Making, title_of
+from memory.log import Log, Making, delete_turns, title_of
 from memory.types import Hit, Turn
 
 NOW = datetime(2026, 11, 22, 12, 30, 15, 123456, tzinfo=UTC)
@@ -187,3 +187,12 @@ def test_a_log_without_a_path_touches_no_disk(
 )
 def test_titles(text: str, title: str) -> None:
     assert title_of(text) == title
+
+
+def test_a_conversation_that_was_forgotten_goes_on_as_a_new_one(log: Log) -> None:
+    first = say(log, "one")
+    with log.writing() as connection:
+        delete_turns(connection, [first.id])
+    again = say(log, "two", first.conversation)
+    assert again.conversation != first.conversation
+    assert [one.title for one in log.conversations()] == ["two"]

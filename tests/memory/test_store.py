@@ -218,8 +218,9 @@ class Counting:
 def test_vectors_of_another_embedder_are_made_anew_before_they_are_searched(
     memory: Memory, embedder: SentenceEmbedder
 ) -> None:
-    ids = tell(memory)
+    ids = tell(memory, [*FACTS, *(f"This is note {number}." for number in range(70))])
     memory.catch_up()
+    assert memory.backlog() == 0
     other = Counting(embedder, "another@1")
     again = Memory(memory.log.path, lambda: other)  # type: ignore[arg-type]
     steps: list[tuple[str, int, int]] = []
