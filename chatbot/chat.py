@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from chatbot import context
-from chatbot.context import Window, pack
+from chatbot.context import Window, exchanges_of, pack
 from chatbot.engines import Engine, Usage, open_engine
-from chatbot.errors import BadInput, ChatbotFault
+from chatbot.errors import BadInput, ChatbotFault, ModelFault
 from chatbot.settings import Settings
 from memory.errors import MemoryFault
 from memory.log import Log, Making
@@ -60,7 +60,7 @@ class Chat:
         self._loading: _Loading | None = None
         self._warming = threading.Event()  # set to stop reading ahead
         self._notices: list[str] = []
-        self._left = 0  # turns of the history that have left the window, oldest first
+        self._left = 0  # turns at the start of the history that have left the window
 
     def turn(self, prompt: str, stop: threading.Event | None = None) -> Iterator[str]:
         """One turn: yield the reply's text as it is generated; everything is logged.
@@ -87,7 +87,7 @@ class Chat:
         hits, seconds = self._recall(asked.text)
         window = self._pack(asked.text, hits, before)
         self._log.retract(reply.id for reply in replies)
-        self.history = [*before, asked]
+        self._cut([*before, asked])
         yield from self._reply(asked, window, seconds, stop)
         self._index()
 
@@ -95,7 +95,7 @@ class Chat:
         """Take the last exchange back, and return its prompt. Errors: BadInput if there is none."""
         asked, replies = self._last_exchange()
         self._log.retract([asked.id, *(reply.id for reply in replies)])
-        del self.history[self.history.index(asked) :]
+        self._cut(self.history[: self.history.index(asked)])
         self.last = None
         return asked.text
 
@@ -116,7 +116,7 @@ class Chat:
         if not self.private:
             self._left -= sum(turn.id in ids for turn in self.history[: self._left])
             self.history = [turn for turn in self.history if turn.id not in ids]
-            self.last = None
+        self.last = None
         return gone
 
     def notices(self) -> list[str]:
@@ -150,6 +150,10 @@ class Chat:
         return self._loading.wait(timeout)
 
     @property
+    def failed(self) -> bool:
+        return self._loading is not None and self._loading.failed
+
+    @property
     def ready(self) -> bool:
         return self._loading is not None and self._loading.done
 
@@ -164,6 +168,7 @@ class Chat:
         """Go on with another model, loaded in the background."""
         self.settings.model = name
         self._warming.set()
+        self._warming = threading.Event()
         self._loading = None
         self.load()
 
@@ -176,14 +181,17 @@ class Chat:
             ).start()
 
     def _prepare(self, engine: Engine) -> None:
-        """Read and load ahead; what fails here fails again, and is told, when it is needed."""
-        with suppress(ChatbotFault, MemoryFault):
-            self._warm(engine, self._warming)
-            if self.settings.recall:
+        self._warm(engine, self._warming)
+        if self.settings.recall:
+            with suppress(ChatbotFault, MemoryFault):
                 self.memory.warm()
 
     def _warm(self, engine: Engine, stop: threading.Event) -> None:
-        engine.warm(context.front(self.system, self.history[self._left :]), stop)
+        """Read ahead; what fails here fails again, and is told, when it is needed."""
+        with suppress(ChatbotFault, MemoryFault):
+            front = context.front(self.system, self.history[self._left :])
+            if front and engine.count(front) < engine.window:
+                engine.warm(front, stop)
 
     # -- the steps of a turn --------------------------------------------------------------------
 
@@ -193,8 +201,8 @@ class Chat:
             return [], 0.0
         self.wait()  # transformers must not be imported by two threads at once
         started = time.monotonic()
-        in_window = [] if self.private else self.history[self._left :]
-        seen = {turn.id for turn in in_window}
+        in_window = [] if self.private else exchanges_of(self.history[self._left :])
+        seen = {turn.id for exchange in in_window for turn in exchange}
         hits = self.memory.relevant(prompt, k=self.settings.memories, exclude=seen)
         return hits, time.monotonic() - started
 
@@ -265,9 +273,16 @@ class Chat:
                 return self.history[place], self.history[place + 1 :]
         raise BadInput("this conversation has no turn yet: say something first")
 
+    def _cut(self, history: list[Turn]) -> None:
+        """Go on with a shorter history."""
+        self.history, self._left = history, min(self._left, len(history))
+
     def _begin(self, conversation: int | None, history: list[Turn], log: Log) -> None:
         self.conversation, self.history, self.last, self._left = conversation, history, None, 0
         self._log = log
+
+
+_LOADING = threading.Lock()  # transformers must not be imported by two threads at once
 
 
 class _Loading:
@@ -284,9 +299,13 @@ class _Loading:
 
     def _load(self) -> None:
         try:
-            self._engine = self._opener(self._name)
-        except BaseException as error:  # handed to whoever waits
-            self._fault = error
+            with _LOADING:
+                self._engine = self._opener(self._name)
+        except (ChatbotFault, MemoryFault) as fault:  # handed to whoever waits
+            self._fault = fault
+        except Exception as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            self._fault = ModelFault(f"{self._name} can't be loaded: {reason}")
         self._loaded.set()
         if self._engine is not None:
             self._prepare(self._engine)
@@ -295,11 +314,15 @@ class _Loading:
     def done(self) -> bool:
         return self._engine is not None
 
+    @property
+    def failed(self) -> bool:
+        return self._fault is not None
+
     def wait(self, timeout: float | None) -> bool:
         if not self._loaded.wait(timeout):
             return False
         if self._fault is not None:
-            raise self._fault
+            raise self._fault.with_traceback(None)
         return True
 
     @property

@@ -7,13 +7,14 @@ argument is a BadInput, shown by the loop as one line.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from chatbot.errors import BadInput
+from chatbot.errors import BadInput, ChatbotFault
 from chatbot.hints import nearest
+from chatbot.rows import local
 from chatbot.screen import Screen, clip
 from memory.types import Hit, Turn
 
@@ -182,12 +183,10 @@ def _set(session: Session, argument: str) -> None:
 
 
 def _strategy(session: Session, argument: str) -> None:
-    from chatbot.settings import with_strategy
-
-    settings = session.chat.settings
     if argument:
-        settings.decoding = with_strategy(settings, argument).decoding
-    _show_decoding(session)
+        _set(session, f"strategy {argument}")
+    else:
+        _show_decoding(session)
 
 
 def _show_decoding(session: Session) -> None:
@@ -226,6 +225,8 @@ def _memory_search(session: Session, argument: str) -> None:
     if not argument:
         raise BadInput("/memory search needs words to search for")
     session.screen.note("searching…")
+    with suppress(ChatbotFault):  # two threads must not import transformers at once
+        session.chat.wait()
     hits = session.chat.memory.recall(argument, k=FOUND)
     _show_hits(session, hits)
     if not hits:
@@ -278,18 +279,26 @@ MEMORY: tuple[Command, ...] = (
     Command("list", "[N]", "show the newest turns", _memory_list),
     Command("show", "ID…", "show turns in full", _memory_show),
     Command("forget", "ID…", "delete turns for good, after asking", _memory_forget),
-    Command("pin", "ID…", "mark turns as worth keeping in sight", _memory_pin),
+    Command("pin", "ID…", "mark turns; /memory list shows them with a star", _memory_pin),
     Command("unpin", "ID…", "take the mark off", _memory_unpin),
 )
 
 
 def _why(session: Session, _argument: str) -> None:
-    last = session.chat.last
-    if last is None:
-        raise BadInput("there is no reply yet in this session")
-    if not last.hits:
+    hits = _given(session.chat)
+    if not hits:
         session.screen.note("the last reply was given no memories")
-    _show_hits(session, last.hits)
+    _show_hits(session, hits)
+
+
+def _given(chat: "Chat") -> Sequence[Hit]:
+    """The memories that the last reply was given; after /resume the log knows them."""
+    if chat.last is not None:
+        return chat.last.hits
+    replies = [turn.id for turn in chat.history if turn.role == "assistant"]
+    if not replies or chat.private:
+        raise BadInput("there is no reply yet in this conversation: say something first")
+    return chat.memory.log.recalled(replies[-1])
 
 
 # -- the conversation -----------------------------------------------------------------------------
@@ -322,7 +331,7 @@ def _resume(session: Session, argument: str) -> None:
     chat = session.chat
     if not argument:
         for each in chat.memory.log.conversations()[-SHOWN:]:
-            text = f"{_when(each.latest)}  {clip(each.title, 60)} ({each.turns} turns)"
+            text = f"{local(each.latest)}  {clip(each.title, 60)} ({each.turns} turns)"
             session.screen.pair(f"{each.id:>4}", text, 6)
         session.screen.note("/resume ID goes on with one of them")
         return
@@ -345,20 +354,28 @@ def _rename(session: Session, argument: str) -> None:
 def _export(session: Session, argument: str) -> None:
     if not argument:
         raise BadInput("/export needs a file that ends in .md or .json")
-    path = Path(argument).expanduser()
+    path = _expanded(argument)
     if path.suffix.lower() not in (".md", ".json"):
         raise BadInput(f"can't export to {path}: give a file that ends in .md or .json")
     if not session.chat.history:
         raise BadInput("nothing to export: nothing was said yet in this conversation")
     text = export(session.chat.history, path.suffix.lower())
-    if path.exists() and not session.ask(f"{path} is there already. Write over it?"):
-        session.screen.note(f"{path} was left as it is")
-        return
     try:
+        if path.exists() and not session.ask(f"{path} is there already. Write over it?"):
+            session.screen.note(f"{path} was left as it is")
+            return
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"can't write {path} ({error.strerror}): choose another place") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BadInput(f"can't write {path} ({reason}): choose another place") from error
     session.screen.note(f"wrote {len(session.chat.history)} turns to {path}")
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise BadInput(f"can't export to {path}: no such user has a home") from error
 
 
 def export(history: Sequence[Turn], suffix: str) -> str:
@@ -366,7 +383,7 @@ def export(history: Sequence[Turn], suffix: str) -> str:
     if suffix == ".json":
         rows = [asdict(turn) | {"at": turn.at.isoformat()} for turn in history]
         return json.dumps(rows, ensure_ascii=False, indent=2) + "\n"
-    parts = [f"**{turn.speaker}** · {_when(turn.at)}\n\n{turn.text}\n" for turn in history]
+    parts = [f"**{turn.speaker}** · {local(turn.at)}\n\n{turn.text}\n" for turn in history]
     return "\n".join(parts)
 
 
@@ -389,7 +406,7 @@ def _pairs(session: Session, pairs: Sequence[tuple[str, str]]) -> None:
 
 def _show_turn(session: Session, turn: Turn) -> None:
     pin = "* " if turn.pinned else ""
-    label = f"{turn.id:>5}  {_when(turn.at)}  {turn.speaker}: "
+    label = f"{turn.id:>5}  {local(turn.at)}  {turn.speaker}: "
     room = max(session.screen.width - len(label) - len(pin), 20)
     session.screen.pair(f"{turn.id:>5}", label[7:] + pin + clip(turn.text, room), 7)
 
@@ -408,11 +425,7 @@ def _label(turn: Turn) -> str:
     pin = ", pinned" if turn.pinned else ""
     status = "" if turn.status == "complete" else f", {turn.status}"
     where = f"conversation {turn.conversation}"
-    return f"turn {turn.id}, {_when(turn.at)}, {turn.speaker}, {where}{pin}{status}"
-
-
-def _when(at: datetime) -> str:
-    return f"{at.astimezone():%Y-%m-%d %H:%M}"
+    return f"turn {turn.id}, {local(turn.at)}, {turn.speaker}, {where}{pin}{status}"
 
 
 def _number(argument: str, command: str) -> int:
@@ -428,8 +441,8 @@ def _numbers(argument: str, command: str) -> list[int]:
     if not words:
         raise BadInput(f"{command} needs a number")
     for word in words:
-        if not word.isascii() or not word.isdigit() or not 0 < int(word) < 2**63:
-            raise BadInput(f"{command} takes numbers from 1 up, not {word!r}")
+        if not word.isascii() or not word.isdigit() or not 0 < int(word[:20]) < 2**63:
+            raise BadInput(f"{command} takes numbers from 1 up, not {clip(word, 30)!r}")
     return list(dict.fromkeys(map(int, words)))
 
 

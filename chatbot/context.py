@@ -4,6 +4,7 @@ Knows how memories are quoted and how tight a window is; nothing about where mem
 how tokens are counted (it is given a function for that).
 """
 
+import bisect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,15 +31,13 @@ class Window:
     """What the model is shown.
 
     `tokens` of `limit` are taken by the messages; the rest is the reply's. `used` are the memories
-    that found room; `history` the turns of the conversation that did; `dropped` counts the turns
-    of the history that were left out, oldest first.
+    that found room; `dropped` counts the turns of the history that left, oldest first.
     """
 
     messages: tuple[Message, ...]
     tokens: int
     limit: int
     used: tuple[Hit, ...] = ()
-    history: tuple[Turn, ...] = ()
     dropped: int = 0
 
 
@@ -76,20 +75,20 @@ def pack(
         )
     while used and count(messages(())) - bare > (room - bare) * MEMORY_SHARE:
         used = tuple(sorted(used, key=lambda hit: hit.score, reverse=True)[:-1])
-    kept = list(history)
-    tokens = count(messages(kept))
-    if tokens > room:
-        target = room * SLACK
-        exchanges = exchanges_of(kept)
-        while tokens > target and exchanges:
-            exchanges = exchanges[1:]
-            kept = [turn for exchange in exchanges for turn in exchange]
-            tokens = count(messages(kept))
-    if tokens > room:  # the line that nothing was found is all that is over
-        return Window(
-            (*front(system, ()), Message("user", prompt)), bare, limit, dropped=len(history)
+    dropped = 0
+    empty = count(messages(()))
+    if count(messages(history)) > room:
+        target = empty + (room - empty) * SLACK
+        starts = [history.index(exchange[0]) for exchange in exchanges_of(history)]
+        # The first start from which what is kept fits: the longer the history, the more tokens.
+        first = bisect.bisect_left(
+            starts, True, key=lambda start: count(messages(history[start:])) <= target
         )
-    return Window(tuple(messages(kept)), tokens, limit, used, tuple(kept), len(history) - len(kept))
+        dropped = starts[first] if first < len(starts) else len(history)
+    last = messages(history[dropped:])
+    if empty > room:  # the line that nothing was found is all that is over
+        last = [*front(system, ()), Message("user", prompt)]
+    return Window(tuple(last), count(last), limit, used, dropped)
 
 
 def front(system: str, history: Sequence[Turn]) -> list[Message]:
@@ -123,7 +122,8 @@ def quote(hits: Sequence[Hit], now: datetime) -> str:
         turn = hit.turn
         day = f"{turn.at.astimezone():%Y-%m-%d}"
         said = clip(_unfenced(turn.text))
-        lines.append(f'[{ago(turn.at, now)}, {day}] {_unfenced(turn.speaker).title()}: "{said}"')
+        speaker = turn.speaker.title() if turn.speaker == turn.role else _unfenced(turn.speaker)
+        lines.append(f'[{ago(turn.at, now)}, {day}] {speaker}: "{said}"')
     return "\n".join([OPENING, *lines, CLOSING, "", QUESTION])
 
 

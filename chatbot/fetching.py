@@ -337,7 +337,7 @@ def _force_to_disk(path: Path) -> None:
 
 
 @contextmanager
-def terminal_progress() -> Iterator[Progress]:
+def terminal_progress(unit: str = "bytes") -> Iterator[Progress]:
     """A bar on standard error; where that is no terminal, one line for each thing done."""
     from rich.console import Console
     from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
@@ -365,7 +365,14 @@ def terminal_progress() -> Iterator[Progress]:
                 for earlier in tasks.values():
                     bars.update(earlier, visible=False)
                 tasks[label] = bars.add_task(label, total=None, amount="")
-            size = f"{done / 1e6:.0f} of {total / 1e6:.0f} MB" if total else ""
+            size = progress_amount(done, total, unit) if total else ""
             bars.update(tasks[label], completed=done, total=total or None, amount=size)
 
         yield show
+
+
+def progress_amount(done: int, total: int, unit: str) -> str:
+    """How much is done: bytes as megabytes, anything else as a count."""
+    if unit == "bytes":
+        return f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
+    return f"{done:,} of {total:,} {unit}"

@@ -30,7 +30,6 @@ from prompt_toolkit.layout.processors import Processor, Transformation, Transfor
 from prompt_toolkit.styles import Style
 
 from chatbot import commands
-from chatbot.errors import ChatbotFault
 from chatbot.screen import safe
 from memory.errors import MemoryFault
 
@@ -174,10 +173,9 @@ def toolbar(chat: "Chat", counted: str) -> str:
 
 
 def _model_state(chat: "Chat") -> str:
-    try:
-        return "" if chat.wait(0) else " (loading…)"
-    except ChatbotFault:
-        return " (not loaded)"
+    if chat.ready:
+        return ""
+    return " (not loaded)" if chat.failed else " (loading…)"
 
 
 def is_yes(answer: str) -> bool:
@@ -304,7 +302,7 @@ class DumbLine:
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             self._show(prompt)
-            line = sys.stdin.readline()
+            line = sys.stdin.buffer.readline().decode(sys.stdin.encoding, "replace")
         finally:
             signal.signal(signal.SIGINT, before)
         if not line:

@@ -1,5 +1,9 @@
-"""Turns, hits and conversations as people and scripts read them: lines and JSON rows."""
+"""What people and scripts read outside of a chat: lines, JSON rows, faults, exit codes."""
 
+import codecs
+import json
+import signal
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -7,6 +11,39 @@ from chatbot.screen import safe
 from memory.types import Conversation, Hit, Turn
 
 LINE = 160  # characters of a turn's text in a list
+INTERRUPTED = 128 + signal.SIGINT  # exit codes, as shells give them
+BROKEN_PIPE = 128 + signal.SIGPIPE
+
+
+def complain(message: object) -> None:
+    """A fault or notice, as one line on standard error."""
+    line = " ".join(safe(str(message)).split())
+    sys.stderr.write(f"chatbot: {line}\n")
+    sys.stderr.flush()
+
+
+def dump(value: Any, indent: int | None = None) -> str:
+    """A value as JSON for standard output."""
+    return escaped(json.dumps(value, ensure_ascii=False, indent=indent, default=str))
+
+
+def escaped(text: str) -> str:
+    """JSON in which what could steer a terminal, or has no place in its encoding, is escaped."""
+    text = "".join(_escape(c) if c != "\n" and safe(c) != c else c for c in text)
+    encoding = sys.stdout.encoding
+    return text.encode(encoding, "json").decode(encoding)
+
+
+def _escape(text: str) -> str:
+    return json.dumps(text).strip('"') if text != "\x7f" else "\\u007f"
+
+
+def _escape_unencodable(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    return _escape(error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("json", _escape_unencodable)
 
 
 def turn_row(turn: Turn) -> dict[str, Any]:

@@ -6,11 +6,11 @@ Knows where things lie and which values they take; touches the disk only to read
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chatbot.decoding import STRATEGIES, Decoding
+from chatbot.decoding import Decoding
 from chatbot.errors import BadInput
 from chatbot.hints import nearest
 
@@ -48,9 +48,15 @@ KEYS: Mapping[str, tuple[type, str]] = {
 
 
 def find_home(option: str | None) -> Path:
-    """The folder that holds everything of one user: --home, CHATBOT_HOME, or the system's own."""
+    """The folder that holds everything of one user: --home, CHATBOT_HOME, or the system's own.
+
+    Errors: BadInput.
+    """
     if given := option or os.environ.get("CHATBOT_HOME"):
-        return Path(given).expanduser().absolute()
+        try:
+            return Path(given).expanduser().absolute()
+        except RuntimeError as error:
+            raise BadInput(f"{given}: no such user has a home: give a folder") from error
     import platformdirs
 
     return platformdirs.user_data_path("chatbot", appauthor=False)
@@ -69,10 +75,7 @@ def load_settings(
     `assignments` are the KEY=VALUE strings of --set. Errors: BadInput.
     """
     stored = _read(home / "settings.toml")
-    strategy = strategy or stored.get("strategy", "sample")
-    if strategy not in STRATEGIES:
-        raise BadInput(f"unknown strategy {strategy!r}: choose {', '.join(STRATEGIES)}")
-    decoding = Decoding.default(strategy)
+    decoding = Decoding.default(strategy or stored.get("strategy", "sample"))
     given = {key: str(value) for key, value in stored.get("decoding", {}).items()}
     decoding = decoding.with_settings(given | parse_assignments(assignments))
     settings = Settings(home, decoding=decoding, recall=recall)
@@ -93,13 +96,6 @@ def parse_assignments(assignments: tuple[str, ...]) -> dict[str, str]:
             raise BadInput(f"can't read --set {assignment!r}: write KEY=VALUE, as temperature=0.7")
         pairs[key.strip()] = value.strip()
     return pairs
-
-
-def with_strategy(settings: Settings, strategy: str) -> Settings:
-    """The same settings with another strategy and its defaults. Errors: BadInput."""
-    if strategy not in STRATEGIES:
-        raise BadInput(f"unknown strategy {strategy!r}: choose {', '.join(STRATEGIES)}")
-    return replace(settings, decoding=Decoding.default(strategy))
 
 
 def _read(path: Path) -> dict[str, Any]:

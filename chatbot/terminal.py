@@ -21,14 +21,13 @@ from typing import TYPE_CHECKING, TextIO
 from chatbot import commands
 from chatbot.errors import BadInput, ChatbotFault, WindowFull
 from chatbot.keys import DumbLine, Input, InputLine, Typed
+from chatbot.rows import BROKEN_PIPE, INTERRUPTED, complain
 from chatbot.screen import FRAME, LiveReply, PlainReply, Screen, safe
 from memory.errors import MemoryFault
 
 if TYPE_CHECKING:
     from chatbot.chat import Chat
 
-INTERRUPTED = 130  # exit codes, as shells give them
-BROKEN_PIPE = 141
 PATIENCE = 3  # presses of Ctrl-C after which a reply that doesn't stop is abandoned
 
 Begin = Callable[[threading.Event], Iterator[str]]
@@ -235,10 +234,10 @@ class _Pipe:
             try:
                 self._turn(_decode(line, number))
             except _NotText as error:
-                _complain(error)
+                complain(error)
                 return 1
             except (BadInput, WindowFull) as error:
-                _complain(f"line {number}: {error}")
+                complain(f"line {number}: {error}")
                 code = 1
             self._replying = False
             if self._stop.is_set():
@@ -257,7 +256,7 @@ class _Pipe:
         self._out.write("\n")
         self._out.flush()
         for notice in self._chat.notices():
-            _complain(notice)
+            complain(notice)
 
 
 class _NotText(Exception):
@@ -274,12 +273,6 @@ def _decode(line: bytes, number: int) -> str:
             f"line {number} of the input isn't UTF-8"
             f" (byte 0x{line[error.start]:02x} at {error.start + 1}): convert it, with iconv say"
         ) from error
-
-
-def _complain(text: object) -> None:
-    line = " ".join(safe(str(text)).split())
-    sys.stderr.write(f"chatbot: {line}\n")
-    sys.stderr.flush()
 
 
 def _discard(out: TextIO) -> None:

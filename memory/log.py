@@ -4,9 +4,9 @@ Knows nothing about vectors, words or ranking: what else hangs on a turn is dele
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,17 @@ class Making:
     model: str | None = None
     decoding: Mapping[str, Any] | None = None
     seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A reply that is being generated."""
+
+    id: int
+    conversation: int
+    speaker: str
+    at: datetime
+    making: Making
 
 
 class Log:
@@ -86,7 +97,8 @@ class Log:
         with self.writing() as connection:
             if conversation is None or not _exists(connection, conversation):
                 conversation = _start(connection, title_of(text), at)
-            return _insert(connection, conversation, role, text, speaker, at, status, making, used)
+            turn = Turn(0, conversation, role, speaker, text, at, status)
+            return _insert(connection, turn, making, used)
 
     def extend(self, conversations_: Iterable[tuple[str, Sequence[Turn]]]) -> list[Turn]:
         """Store whole conversations, (title, turns), in one transaction; ids are given anew.
@@ -99,19 +111,8 @@ class Log:
                 conversation = _start(connection, title or title_of(some[0].text), some[0].at)
                 for turn in some:
                     making = Making(turn.model, turn.decoding, turn.seed)
-                    stored.append(
-                        _insert(
-                            connection,
-                            conversation,
-                            turn.role,
-                            turn.text,
-                            turn.speaker,
-                            turn.at,
-                            turn.status,
-                            making,
-                            (),
-                        )
-                    )
+                    placed = replace(turn, conversation=conversation)
+                    stored.append(_insert(connection, placed, making, ()))
         return stored
 
     def get(self, ids: Iterable[int]) -> dict[int, Turn]:
@@ -185,34 +186,28 @@ class Log:
 
     # -- replies in the making ------------------------------------------------------------------
 
-    def begin_reply(self, conversation: int, *, speaker: str, at: datetime, making: Making) -> int:
-        """Open a draft for a reply that is about to be generated, and return its id.
+    def begin_reply(
+        self, conversation: int, *, speaker: str, at: datetime, making: Making
+    ) -> Draft:
+        """Open a draft for a reply that is about to be generated.
 
         Should this process die, the next one to open the log keeps what `save_draft` last stored,
         as an interrupted reply.
         """
+        row = _values(making) | {"conversation": conversation, "speaker": speaker, "at": at}
         with self.writing() as connection:
             result = connection.execute(
-                drafts.insert().values(
-                    process=_process(os.getpid()),
-                    conversation=conversation,
-                    speaker=speaker,
-                    text="",
-                    at=at,
-                    model=making.model,
-                    decoding=making.decoding,
-                    seed=making.seed,
-                )
+                drafts.insert().values(process=_process(os.getpid()), text="", **row)
             )
-            return int(result.lastrowid)
+            return Draft(int(result.lastrowid), conversation, speaker, at, making)
 
-    def save_draft(self, draft: int, text: str) -> None:
+    def save_draft(self, draft: Draft, text: str) -> None:
         with self.writing() as connection:
-            connection.execute(drafts.update().where(drafts.c.id == draft).values(text=text))
+            connection.execute(drafts.update().where(drafts.c.id == draft.id).values(text=text))
 
     def finish_reply(
         self,
-        draft: int,
+        draft: Draft,
         text: str,
         status: Status,
         *,
@@ -220,9 +215,9 @@ class Log:
         used: Sequence[Hit] = (),
     ) -> Turn:
         """Turn a draft into a turn, with the memories it was given, in one transaction."""
+        making = replace(draft.making, seed=seed)
         with self.writing() as connection:
-            row = connection.execute(sa.select(drafts).where(drafts.c.id == draft)).one()
-            return _adopt(connection, row, text, status, seed, used)
+            return _adopt(connection, replace(draft, making=making), text, status, used)
 
     def _adopt_drafts(self) -> None:
         """Keep, as interrupted replies, the drafts of processes that are no more."""
@@ -233,13 +228,16 @@ class Log:
         with self.writing() as connection:
             for row in connection.execute(sa.select(drafts)).all():
                 if _is_gone(row.process):
-                    _adopt(connection, row, row.text, "interrupted", row.seed, ())
+                    making = Making(row.model, row.decoding, row.seed)
+                    draft = Draft(row.id, row.conversation, row.speaker, row.at, making)
+                    _adopt(connection, draft, row.text, "interrupted", ())
 
     # -- conversations --------------------------------------------------------------------------
 
     def conversations(self) -> list[Conversation]:
         """All conversations, the one last spoken in at the end."""
-        query = _CONVERSATIONS.order_by(sa.func.coalesce(sa.func.max(turns.c.id), 0))
+        latest = sa.func.coalesce(sa.func.max(turns.c.at), conversations.c.started)
+        query = _CONVERSATIONS.order_by(latest, conversations.c.id)
         with self.reading() as connection:
             return [_conversation(row) for row in connection.execute(query)]
 
@@ -298,14 +296,19 @@ def title_of(text: str) -> str:
     return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"
 
 
+def at_most(ids: Sequence[int], count: int = 500) -> Iterator[Sequence[int]]:
+    """`ids` in runs of at most `count`: SQLite caps the variables of a statement."""
+    for start in range(0, len(ids), count):
+        yield ids[start : start + count]
+
+
 def get_turns(
     connection: sa.Connection, ids: Iterable[int], *, retracted: bool = False
 ) -> dict[int, Turn]:
     """The turns with these ids, by id; those taken back only if `retracted`."""
-    wanted = list(ids)
     found: dict[int, Turn] = {}
-    for start in range(0, len(wanted), 500):  # SQLite caps the variables of a statement
-        query = _TURNS.where(turns.c.id.in_(wanted[start : start + 500]))
+    for some in at_most(list(ids)):
+        query = _TURNS.where(turns.c.id.in_(some))
         if not retracted:
             query = query.where(turns.c.retracted == sa.false())
         for row in connection.execute(query):
@@ -323,11 +326,11 @@ def bump_removals(connection: sa.Connection) -> None:
 def delete_turns(connection: sa.Connection, ids: Sequence[int]) -> int:
     """Delete turns, their pins and their provenance; return how many there were.
 
-    Conversations left empty go too, since a title quotes a turn.
+    Conversations left empty go too, and a title that quotes one of the turns changes.
     """
     gone = 0
-    for start in range(0, len(ids), 500):
-        some = ids[start : start + 500]
+    quoted = get_turns(connection, ids, retracted=True).values()
+    for some in at_most(ids):
         connection.execute(
             recalled.delete().where(recalled.c.reply.in_(some) | recalled.c.memory.in_(some))
         )
@@ -335,8 +338,27 @@ def delete_turns(connection: sa.Connection, ids: Sequence[int]) -> int:
         gone += connection.execute(turns.delete().where(turns.c.id.in_(some))).rowcount
     used = sa.union(sa.select(turns.c.conversation), sa.select(drafts.c.conversation))
     connection.execute(conversations.delete().where(conversations.c.id.not_in(used)))
+    for conversation in {turn.conversation for turn in quoted if turn.text.strip()}:
+        titles = {title_of(turn.text) for turn in quoted if turn.conversation == conversation}
+        _retitle(connection, conversation, titles)
     bump_removals(connection)
     return gone
+
+
+def _retitle(connection: sa.Connection, conversation: int, forgotten: set[str]) -> None:
+    """If the title is one of the `forgotten`, name the conversation after the turn now first."""
+    first = (
+        sa.select(turns.c.text)
+        .where(turns.c.conversation == conversation)
+        .order_by(turns.c.id)
+        .limit(1)
+    )
+    text = connection.scalar(first) or ""
+    connection.execute(
+        conversations.update()
+        .where(conversations.c.id == conversation, conversations.c.title.in_(forgotten))
+        .values(title=title_of(text))
+    )
 
 
 def _turn(row: Any) -> Turn:
@@ -378,95 +400,70 @@ def _unknown_conversation(id_: int) -> UnknownConversation:
     return UnknownConversation(f"no conversation {id_}: `chatbot conversations list` shows the ids")
 
 
-def _insert(
-    connection: sa.Connection,
-    conversation: int,
-    role: Role,
-    text: str,
-    speaker: str,
-    at: datetime,
-    status: Status,
-    making: Making,
-    used: Sequence[Hit],
-) -> Turn:
+def _values(making: Making) -> dict[str, Any]:
+    return {"model": making.model, "decoding": making.decoding, "seed": making.seed}
+
+
+def _insert(connection: sa.Connection, turn: Turn, making: Making, used: Sequence[Hit]) -> Turn:
+    """Store `turn`, whose id is given anew, and return it as it is stored."""
     result = connection.execute(
         turns.insert().values(
-            conversation=conversation,
-            role=role,
-            speaker=speaker,
-            text=text,
-            at=at,
-            status=status,
-            model=making.model,
-            decoding=making.decoding,
-            seed=making.seed,
+            conversation=turn.conversation,
+            role=turn.role,
+            speaker=turn.speaker,
+            text=turn.text,
+            at=turn.at,
+            status=turn.status,
             retracted=False,
+            **_values(making),
         )
     )
     id_ = int(result.lastrowid)
-    if used:
-        # A memory may have been forgotten, perhaps by another process, since it was recalled.
-        standing = get_turns(connection, [hit.turn.id for hit in used], retracted=True)
-        rows = [
-            {
-                "reply": id_,
-                "memory": hit.turn.id,
-                "score": hit.score,
-                "dense": hit.dense,
-                "lexical": hit.lexical,
-                "parts": dict(hit.parts),
-            }
-            for hit in used
-            if hit.turn.id in standing
-        ]
-        if rows:
-            connection.execute(recalled.insert(), rows)
-    return Turn(
-        id_,
-        conversation,
-        role,
-        speaker,
-        text,
-        at.astimezone(UTC),
-        status,
-        making.model,
-        making.decoding,
-        making.seed,
-    )
+    # A memory may have been forgotten, perhaps by another process, since it was recalled.
+    standing = get_turns(connection, [hit.turn.id for hit in used], retracted=True)
+    rows = [
+        {
+            "reply": id_,
+            "memory": hit.turn.id,
+            "score": hit.score,
+            "dense": hit.dense,
+            "lexical": hit.lexical,
+            "parts": dict(hit.parts),
+        }
+        for hit in used
+        if hit.turn.id in standing
+    ]
+    if rows:
+        connection.execute(recalled.insert(), rows)
+    return replace(turn, id=id_, at=turn.at.astimezone(UTC), pinned=False, **_values(making))
 
 
 def _adopt(
-    connection: sa.Connection,
-    draft: Any,
-    text: str,
-    status: Status,
-    seed: int | None,
-    used: Sequence[Hit],
+    connection: sa.Connection, draft: Draft, text: str, status: Status, used: Sequence[Hit]
 ) -> Turn:
     connection.execute(drafts.delete().where(drafts.c.id == draft.id))
-    making = Making(draft.model, draft.decoding, seed)
-    return _insert(
-        connection,
-        draft.conversation,
-        "assistant",
-        text,
-        draft.speaker,
-        draft.at,
-        status,
-        making,
-        used,
-    )
+    if not _exists(connection, draft.conversation):  # only if somebody took the draft away
+        raise _unknown_conversation(draft.conversation)
+    turn = Turn(0, draft.conversation, "assistant", draft.speaker, text, draft.at, status)
+    return _insert(connection, turn, draft.making, used)
 
 
 def _process(id_: int) -> str:
-    """A name for a process that no other ever has: its id, and when it began. "" if it is gone."""
+    """A name for a process: its id, and when it began, in seconds since 1970."""
     import psutil
 
-    try:
-        return f"{id_}@{psutil.Process(id_).create_time():.2f}"
-    except psutil.NoSuchProcess:
-        return ""
+    return f"{id_}@{psutil.Process(id_).create_time():.0f}"
 
 
 def _is_gone(process: str) -> bool:
-    return _process(int(process.partition("@")[0])) != process
+    """Whether the process of this name has ended, though its id may have been given anew."""
+    import psutil
+
+    id_, _, began = process.partition("@")
+    try:
+        now = psutil.Process(int(id_)).create_time()
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.AccessDenied:  # alive, and somebody else's
+        return False
+    return abs(now - float(began)) > 10  # less than that, and the clock was set

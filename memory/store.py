@@ -4,18 +4,19 @@ Ties the log (the truth) to its caches: vectors and words in the same database, 
 this process. Knows nothing about windows, models that answer, or terminals.
 """
 
+import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from memory.errors import DatabaseFault, UnknownTurn
-from memory.log import Log, Making, delete_turns, get_turns
+from memory.errors import UnknownTurn
+from memory.log import Log, Making, at_most, delete_turns, get_turns
 from memory.schema import conversations, counters, turns, vectors
 from memory.types import Hit, Role, Turn
 
@@ -31,7 +32,10 @@ Progress = Callable[[str, int, int], None]  # what is being done, how much is do
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `verify` found, in turns: what was missing from a cache, what was in it for nothing."""
+    """What `verify` found, in turns: what was missing from a cache, what was in it for nothing.
+
+    `repaired`: something was, and after mending a second look found nothing.
+    """
 
     turns: int
     vectors_missing: int
@@ -39,7 +43,7 @@ class Report:
     words_missing: int
     words_orphaned: int
     damage: tuple[str, ...]
-    repaired: bool
+    repaired: bool = False
 
     @property
     def sound(self) -> bool:
@@ -113,7 +117,8 @@ class Memory:
     def forget(self, ids: Iterable[int]) -> int:
         """Delete turns from log, vectors, words and provenance; return how many there were.
 
-        The freed pages are overwritten and the write-ahead log is emptied.
+        Vectors of turns that were embedded with them are made anew. The freed pages are
+        overwritten and the write-ahead log is emptied.
         """
         doomed = list(dict.fromkeys(ids))
         with self._lock:
@@ -121,11 +126,10 @@ class Memory:
                 known = get_turns(connection, doomed, retracted=True)
                 if unknown := [id_ for id_ in doomed if id_ not in known]:
                     raise UnknownTurn(f"no turn {unknown[0]}: `chatbot memory list` shows the ids")
+                _drop_vectors(connection, _after(connection, doomed))
                 _drop_caches(connection, doomed)
                 gone = delete_turns(connection, doomed)
             self._scrub()
-            if self._index is not None:
-                self._index.remove(doomed)
             return gone
 
     def forget_conversation(self, conversation: int) -> int:
@@ -212,7 +216,8 @@ class Memory:
         with self._lock:
             newest, removals = self._state()
             if removals != self._removals:
-                self._drop_removed()
+                self._drop_stale()
+                self._index, self._indexed, self._loaded = None, 0, 0
                 self._removals = removals
             if newest <= self._indexed and newest <= self._loaded:
                 return 0
@@ -245,33 +250,41 @@ class Memory:
     def verify(self, repair: bool = True, progress: Progress | None = None) -> Report:
         """Compare log, vectors and words row by row, and mend the caches if `repair`."""
         with self._lock:
-            embedded = sa.select(vectors.c.turn).where(vectors.c.embedder == self.embedder.id)
-            with self.log.writing() as connection:  # the words' own check wants the write lock
-                damage = _damage(connection)
-                standing = set(connection.scalars(_STANDING))
-                with_vectors = set(connection.scalars(embedded))
-                with_any = set(connection.scalars(sa.select(vectors.c.turn)))
-                with_words = set(connection.scalars(_WORDED))
-            report = Report(
-                turns=len(standing),
-                vectors_missing=len(standing - with_vectors),
-                vectors_orphaned=len(with_any - standing),
-                words_missing=len(standing - with_words),
-                words_orphaned=len(with_words - standing),
-                damage=tuple(damage),
-                repaired=repair,
-            )
+            report = self._look()
             if repair and not report.sound:
-                self._repair(sorted((with_any | with_words) - standing), bool(damage), progress)
+                self._repair(report, progress)
+                report = replace(report, repaired=self._look().sound)
             return report
 
-    def _repair(self, orphans: Sequence[int], damaged: bool, progress: Progress | None) -> None:
+    def _look(self) -> Report:
+        """Compare log, vectors and words, changing nothing."""
+        embedded = sa.select(vectors.c.turn).where(vectors.c.embedder == self.embedder.id)
+        with self.log.writing() as connection:  # the words' own check wants the write lock
+            damage = _damage(connection)
+            standing = set(connection.scalars(_STANDING))
+            with_any = set(connection.scalars(sa.select(vectors.c.turn)))
+            with_vectors = set(connection.scalars(embedded))
+            with_vectors -= set(connection.scalars(_malformed(self.embedder)))
+            with_words = set(connection.scalars(_WORDED))
+        return Report(
+            turns=len(standing),
+            vectors_missing=len(standing - with_vectors),
+            vectors_orphaned=len(with_any - standing),
+            words_missing=len(standing - with_words),
+            words_orphaned=len(with_words - standing),
+            damage=tuple(damage),
+        )
+
+    def _repair(self, report: Report, progress: Progress | None) -> None:
         from memory import words
 
         with self.log.writing() as connection:
-            if damaged:
+            if report.damage:
                 words.clear(connection)
-            _drop_caches(connection, orphans)
+            cached = set(connection.scalars(sa.select(vectors.c.turn)))
+            cached |= set(connection.scalars(_WORDED))
+            _drop_caches(connection, sorted(cached.difference(connection.scalars(_STANDING))))
+            _drop_vectors(connection, _ids(connection, _malformed(self.embedder)))
         self._index, self._indexed, self._loaded = None, 0, 0
         self.catch_up(progress)
 
@@ -300,10 +313,14 @@ class Memory:
 
     def _missing(self, after: int) -> list[int]:
         """Ids of standing turns later than `after` that lack words or this embedder's vectors."""
-        embedded = sa.select(vectors.c.turn).where(vectors.c.embedder == self.embedder.id)
+        embedded = sa.select(vectors.c.turn).where(
+            vectors.c.turn > after,
+            vectors.c.embedder == self.embedder.id,
+        )
+        worded = _WORDED.where(sa.literal_column("rowid") > after)
         query = (
             _STANDING.where(turns.c.id > after)
-            .where(turns.c.id.not_in(embedded) | turns.c.id.not_in(_WORDED))
+            .where(turns.c.id.not_in(embedded) | turns.c.id.not_in(worded))
             .order_by(turns.c.id)
         )
         with self.log.reading() as connection:
@@ -356,36 +373,29 @@ class Memory:
             rows = connection.execute(query).all()
         if rows:
             ids, parts, blobs = zip(*rows, strict=True)
-            try:
-                stored = from_bytes(list(blobs), self.embedder.dimension)
-            except ValueError as error:
-                raise DatabaseFault(
-                    f"{self.log.path}: a stored vector has a wrong length:"
-                    " run `chatbot memory rebuild --vectors`"
-                ) from error
+            stored = from_bytes(list(blobs), self.embedder.dimension)
             self._index.add(np.array(ids), np.array(parts), stored)
         self._loaded = self._indexed
 
-    def _drop_removed(self) -> None:
-        """Turns were forgotten or taken back since: take them out of the caches."""
+    def _drop_stale(self) -> None:
+        """Take out of the caches what was taken back, what was embedded with it, and vectors of
+        a length that the embedder can't have made."""
         with self.log.reading() as connection:
-            taken_back = list(
-                connection.scalars(
-                    sa.select(turns.c.id)
-                    .where(turns.c.retracted == sa.true())
-                    .where(turns.c.id.in_(sa.select(vectors.c.turn)))
-                )
+            taken_back = _ids(
+                connection,
+                sa.select(turns.c.id)
+                .where(turns.c.retracted == sa.true())
+                .where(turns.c.id.in_(sa.select(vectors.c.turn))),
             )
-            standing = set(connection.scalars(_STANDING)) if self._index is not None else set()
-        if taken_back:
+            stale = _after(connection, taken_back) + _ids(connection, _malformed(self.embedder))
+        if taken_back or stale:
             with self.log.writing() as connection:
                 _drop_caches(connection, taken_back)
-        if self._index is not None:
-            self._index.remove(self._index.turns - standing)
+                _drop_vectors(connection, stale)
 
     def _scrub(self) -> None:
         """Leave no deleted text in the write-ahead log; another reader may put that off."""
-        with suppress(DatabaseFault), self.log.engine.connect() as connection:
+        with suppress(sqlite3.Error), self.log.engine.connect() as connection:
             raw = connection.connection.dbapi_connection
             assert raw is not None
             raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -398,13 +408,38 @@ _STANDING = sa.select(turns.c.id).where(
 _WORDED = sa.select(sa.literal_column("rowid", sa.Integer)).select_from(sa.text("words"))
 
 
+def _ids(connection: sa.Connection, query: sa.Select[tuple[int]]) -> list[int]:
+    return list(connection.scalars(query))
+
+
+def _malformed(embedder: "Embedder") -> sa.Select[tuple[int]]:
+    """Turns with a vector of this embedder whose length is wrong: 2 bytes a number."""
+    return sa.select(vectors.c.turn).where(
+        vectors.c.embedder == embedder.id,
+        sa.func.length(vectors.c.vector) != 2 * embedder.dimension,
+    )
+
+
 def _drop_caches(connection: sa.Connection, ids: Sequence[int]) -> None:
     from memory import words
 
-    for start in range(0, len(ids), 500):
-        some = ids[start : start + 500]
-        connection.execute(vectors.delete().where(vectors.c.turn.in_(some)))
+    _drop_vectors(connection, ids)
     words.remove(connection, ids)
+
+
+def _drop_vectors(connection: sa.Connection, ids: Sequence[int]) -> None:
+    for some in at_most(ids):
+        connection.execute(vectors.delete().where(vectors.c.turn.in_(some)))
+
+
+def _after(connection: sa.Connection, ids: Sequence[int]) -> list[int]:
+    """The standing turns that were embedded with one of `ids` before them."""
+    found: list[int] = []
+    for id_ in ids:
+        conversation = sa.select(turns.c.conversation).where(turns.c.id == id_).scalar_subquery()
+        query = _STANDING.where(turns.c.conversation == conversation, turns.c.id > id_)
+        found += _ids(connection, query.order_by(turns.c.id).limit(BEFORE))
+    return found
 
 
 def _damage(connection: sa.Connection) -> list[str]:

@@ -47,14 +47,14 @@ def import_turns(log: Log, lines: Iterable[str]) -> tuple[int, int]:
         try:
             row = json.loads(line)
             turn = _turn(row)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            key = row.get("conversation")
+            conversations.setdefault(key, []).append(turn)
+            titles.setdefault(key, _text(row, "title", ""))
+        except (*_WRONG, RecursionError) as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise TransferFault(
                 f"line {number} isn't a turn ({reason}): nothing was imported"
             ) from error
-        key = row.get("conversation")
-        conversations.setdefault(key, []).append(turn)
-        titles.setdefault(key, str(row.get("title") or ""))
     log.extend([(titles[key], some) for key, some in conversations.items()])
     return sum(map(len, conversations.values())), len(conversations)
 

@@ -252,3 +252,25 @@ def test_forgetting_takes_turns_out_of_the_window(chat: Chat, parrot: Parrot) ->
     list(chat.turn("hello"))
     assert not any("Biscuit" in message.content for message in parrot.shown[-1])
     assert [turn.text for turn in chat.history] == ["hello", "One two three."]
+
+
+def test_after_undo_new_turns_are_in_the_window(memory: Memory, home: Path) -> None:
+    parrot = Parrot(("word " * 20,), window=260)
+    chat = chat_with(parrot, memory, home, system="be kind")
+    for number in range(10):
+        list(chat.turn(f"Let us talk about number {number} " + "and so on " * 5))
+    for _ in range(9):
+        chat.undo()
+    list(chat.turn("My cat is Momo."))
+    list(chat.turn("And now?"))
+    assert any("Momo" in message.content for message in parrot.shown[-1])
+
+
+def test_a_prompt_that_got_no_reply_can_be_recalled(memory: Memory, home: Path) -> None:
+    parrot = Parrot(("!",))
+    chat = chat_with(parrot, memory, home)
+    with pytest.raises(ModelFault):
+        list(chat.turn("My dog is called Biscuit."))
+    parrot.script = ("ok",)
+    list(chat.turn("What is my dog called?"))
+    assert "Biscuit" in parrot.shown[-1][-1].content

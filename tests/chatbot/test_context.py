@@ -61,9 +61,9 @@ def test_what_is_packed_fits_and_is_counted_exactly(
     assert window.messages[-1].role == "user" and "a b c" in window.messages[-1].content
     roles = [message.role for message in window.messages]
     assert roles == ["system"] + ["user", "assistant"] * (len(roles) // 2 - 1) + ["user"]
-    kept = list(window.history)
-    assert kept == history[len(history) - len(kept) :]  # the newest, in order, whole exchanges
-    assert len(kept) % 2 == 0 and window.dropped == len(history) - len(kept)
+    said = [message.content for message in window.messages[1:-1]]
+    assert said == [turn.text for turn in history[window.dropped :]]  # the newest, in order
+    assert window.dropped % 2 == 0  # whole exchanges
     left_out = [one.score for one in hits if one not in window.used]
     if window.used and left_out:
         assert min(one.score for one in window.used) >= max(left_out)
@@ -72,8 +72,7 @@ def test_what_is_packed_fits_and_is_counted_exactly(
 def test_everything_enters_while_there_is_room() -> None:
     history, hits = talk(3), [hit(90, "my cat is Momo", 0.8, 21)]
     window = pack("be kind", history, hits, "hello", count=count, limit=500, reserve=50, now=NOW)
-    assert window.history == tuple(history) and window.used == tuple(hits)
-    assert window.dropped == 0
+    assert window.used == tuple(hits) and window.dropped == 0
     assert window.messages[:-1] == tuple(front("be kind", history))
 
 
@@ -90,7 +89,7 @@ def test_the_oldest_exchanges_leave_several_at_once() -> None:
     full = count([*front("s", history), Message("user", "p")])
     window = pack("s", history, [], "p", count=count, limit=full + 40, reserve=50, now=NOW)
     assert window.dropped >= 4 and window.dropped % 2 == 0
-    later = pack("s", list(window.history) + talk(1), [], "p", count=count, limit=full + 40,
+    later = pack("s", history[window.dropped :] + talk(1), [], "p", count=count, limit=full + 40,
                  reserve=50, now=NOW)  # fmt: skip
     assert later.dropped == 0  # the cut holds for a while
 
@@ -165,3 +164,20 @@ def test_the_model_is_told_when_a_memory_was_asked_for_and_none_was_found() -> N
     assert last(missed=False) == "What is my name?"
     assert "No memory" in last(missed=True)
     assert "No memory" not in last(True, [hit(1, "My name is Rowan.", 0.9, 1)])
+
+
+def test_prompts_without_a_reply_leave_with_what_is_around_them() -> None:
+    history = talk(12)
+    history[8:8] = [turn(500 + at, "user", "stopped at once") for at in range(3)]
+    full = count([*front("s", history), Message("user", "p")])
+    window = pack("s", history, [], "p", count=count, limit=full + 40, reserve=50, now=NOW)
+    assert window.dropped and window.messages[1].content == history[window.dropped].text
+    assert history[window.dropped].role == "user"
+
+
+def test_one_long_prompt_leaves_as_much_history_as_fits() -> None:
+    history = talk(6)
+    prompt = "w " * 600
+    room = count([*front("s", history), Message("user", prompt)]) - 30
+    window = pack("s", history, [], prompt, count=count, limit=room + 50, reserve=50, now=NOW)
+    assert 0 < window.dropped <= 6

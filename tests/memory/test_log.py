@@ -1,5 +1,6 @@
 """The log: what is appended is there, in order, whatever happens to the process."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -196,3 +197,29 @@ def test_a_conversation_that_was_forgotten_goes_on_as_a_new_one(log: Log) -> Non
     again = say(log, "two", first.conversation)
     assert again.conversation != first.conversation
     assert [one.title for one in log.conversations()] == ["two"]
+
+
+def test_conversations_are_ordered_by_when_they_were_last_spoken_in(log: Log) -> None:
+    new = say(log, "new")
+    old = log.append(None, "user", "imported", speaker="user", at=NOW - timedelta(days=9000))
+    assert [one.id for one in log.conversations()] == [old.conversation, new.conversation]
+
+
+def test_a_draft_that_was_taken_away_still_becomes_a_turn(log: Log) -> None:
+    asked = say(log, "hello")
+    draft = log.begin_reply(asked.conversation, speaker="assistant", at=NOW, making=Making("m"))
+    with log.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM drafts")
+    assert log.finish_reply(draft, "hi", "complete").text == "hi"
+    assert [turn.text for turn in log.turns()] == ["hello", "hi"]
+
+
+def test_a_process_id_given_anew_is_another_process(log: Log) -> None:
+    asked = say(log, "hello")
+    draft = log.begin_reply(asked.conversation, speaker="assistant", at=NOW, making=Making("m"))
+    log.save_draft(draft, "so far")
+    with log.writing() as connection:
+        connection.exec_driver_sql(f"UPDATE drafts SET process = '{os.getpid()}@1000'")
+    again = Log(log.path)
+    assert [turn.text for turn in again.turns()] == ["hello", "so far"]
+    again.close()

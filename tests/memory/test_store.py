@@ -16,7 +16,7 @@ from memory.errors import UnknownConversation, UnknownTurn
 from memory.schema import vectors
 from memory.store import Memory
 from memory.types import Hit
-from memory.vectors import Vectors
+from memory.vectors import Vectors, from_bytes
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -279,3 +279,51 @@ def test_hits_can_be_shown_as_json(memory: Memory) -> None:
     (hit,) = memory.recall("cello", k=1)
     assert isinstance(hit, Hit)
     assert json.loads(json.dumps(dict(hit.parts))) == dict(hit.parts)
+
+
+def test_what_was_embedded_with_a_forgotten_turn_is_embedded_anew(memory: Memory) -> None:
+    first = memory.remember("user", "The canary word is zanzibarquux.", at=NOW)
+    talk = first.conversation
+    for text in ("I see.", "Yes, last week!", "Good."):
+        memory.remember("user", text, conversation=talk, at=NOW)
+
+    def stored() -> dict[tuple[int, int], Vectors]:
+        memory.catch_up()
+        with memory.log.reading() as connection:
+            rows = connection.execute(sa.select(vectors.c.turn, vectors.c.part, vectors.c.vector))
+            return {
+                (turn, part): from_bytes([vector], memory.embedder.dimension)[0]
+                for turn, part, vector in rows
+            }
+
+    before = stored()
+    memory.forget([first.id])
+    after = stored()
+    changed = {key for key in after if after[key] @ before[key] < 0.999}
+    assert changed == {(first.id + 1, 1), (first.id + 2, 1)}
+    assert memory.verify().sound
+
+
+def test_a_title_does_not_quote_what_was_forgotten(memory: Memory) -> None:
+    first = memory.remember("user", "my secret is 42")
+    memory.remember("user", "something else", conversation=first.conversation)
+    memory.forget([first.id])
+    assert memory.log.conversation(first.conversation).title == "something else"
+    memory.log.rename(first.conversation, "kept")
+    memory.remember("user", "more", conversation=first.conversation)
+    memory.forget([first.id + 1])
+    assert memory.log.conversation(first.conversation).title == "kept"
+
+
+def test_a_vector_of_a_wrong_length_is_made_anew(
+    memory: Memory, embedder: SentenceEmbedder
+) -> None:
+    ids = tell(memory)
+    memory.catch_up()
+    with memory.log.writing() as connection:
+        connection.execute(vectors.update().where(vectors.c.turn == ids[0]).values(vector=b"xx"))
+    assert memory.verify(repair=False).vectors_missing == 1
+    again = Memory(memory.log.path, lambda: embedder)  # type: ignore[arg-type]
+    assert "Biscuit" in best(again, "What is my dog called?")
+    assert again.verify().sound
+    again.close()
