@@ -182,7 +182,7 @@ BUILT_IN: tuple[BuiltIn, ...] = (_GPT, _EMBEDDER)
 # Plain decoder-only transformers that transformers knows natively, with safetensors and a licence
 # that allows commercial use. Hybrids with recurrent layers (LFM2, Qwen3.5, Granite 4.0 H) are left
 # out: their state can't be cropped, so the KV cache kept between turns would be lost.
-# Names, licences, languages and windows are those of the publishers' model cards, read 2026-11-22.
+# Names, licences, languages and windows as the publishers state them (cards and papers, 2026-11).
 SUGGESTIONS: tuple[Suggestion, ...] = (
     Suggestion(
         "HuggingFaceTB/SmolLM2-360M-Instruct", 361_821_120, "Apache-2.0", ("English",), 8192

@@ -4,15 +4,16 @@ Every import that costs time is made in the command that needs it: `--help` and 
 other than search never load torch.
 """
 
+import io
 import json
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -20,8 +21,13 @@ import click
 
 from chatbot.errors import BadInput, ChatbotFault
 from chatbot.rows import (
+    BROKEN_PIPE,
+    INTERRUPTED,
+    complain,
     conversation_line,
     conversation_row,
+    dump,
+    escaped,
     hit_row,
     local,
     turn_line,
@@ -36,7 +42,6 @@ if TYPE_CHECKING:
     from memory.embed import Embedder
     from memory.store import Memory
 
-INTERRUPTED = 130
 BACKLOG = 256  # turns yet to be indexed that are worth a progress bar before the chat begins
 Row = TypeVar("Row")
 
@@ -69,25 +74,55 @@ def main() -> NoReturn:
     """The entry point: runs a command, shows a failure as one line, and leaves with its code."""
     if "_CHATBOT_COMPLETE" in os.environ:  # a shell asks for completions
         cli.main(prog_name="chatbot")
+    _open_streams()
     try:
-        # Not cli.main, which leaves with 1 when the reader of a pipe has gone.
-        with cli.make_context("chatbot", sys.argv[1:]) as context:
-            code = cli.invoke(context) or 0
-        sys.stdout.flush()
+        code = _run(sys.argv[1:])
     except click.exceptions.Exit as leaving:
         code = leaving.exit_code
     except (ChatbotFault, MemoryFault) as fault:
         code = _complain(str(fault), getattr(fault, "exit_code", 1))
+    except click.exceptions.NoArgsIsHelpError as error:  # its message is the help
+        click.echo(error.format_message(), err=True)
+        code = error.exit_code
     except click.ClickException as error:
         code = _complain(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except BrokenPipeError:  # the reader has gone; nothing more can be said, and nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 128 + signal.SIGPIPE
+        code = BROKEN_PIPE
     except OSError as error:
         code = _complain(f"{error.strerror or error}: {error.filename or 'input or output'}", 1)
     leave(code)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command; not with cli.main, which leaves with 1 when the reader of a pipe has gone."""
+    for number, argument in enumerate(arguments, start=1):
+        if not _is_utf8(argument):
+            raise BadInput(f"argument {number}, {argument}, isn't UTF-8: convert it first")
+    with cli.make_context("chatbot", arguments) as context:
+        code = cli.invoke(context) or 0
+    sys.stdout.flush()
+    return int(code)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # bytes that were no UTF-8 arrive as lone surrogates
+        return False
+    return True
+
+
+def _open_streams() -> None:
+    """Let closed streams lead nowhere, and print a sign for what the encoding doesn't have."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def leave(code: int) -> NoReturn:
@@ -100,18 +135,25 @@ def leave(code: int) -> NoReturn:
 
 
 def _complain(message: str, code: int) -> int:
-    line = " ".join(message.split())
-    print(f"chatbot: {line}", file=sys.stderr)  # noqa: T201
+    complain(message)
     return code
 
 
 # -- options that several commands take -----------------------------------------------------------
 
 
+def number(text: str) -> int:
+    """An id or a count, as an argument's type. SQLite holds 64 bits."""
+    with suppress(ValueError):
+        if 0 < int(text) < 2**63:
+            return int(text)
+    raise click.BadParameter(f"{text!r} isn't a whole number from 1 to {2**63 - 1}.")
+
+
 def _store(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
     """Keep an option wherever it stands: `chatbot --home D ask` and `chatbot ask --home D`."""
     options = context.ensure_object(Options)
-    if value not in (None, False, ()):
+    if value is not None and value is not False and value != ():
         name = str(parameter.name)
         setattr(options, name, value if name != "assignments" else options.assignments + value)
     return value
@@ -137,7 +179,7 @@ def session_options(command: Any) -> Any:
         ),
         _option("--strategy", metavar="NAME", help="greedy, beam or sample."),
         _option("--model", metavar="M", help="A model's name, folder, GGUF file or hub name."),
-        _option("--conversation", type=int, metavar="ID", help="Go on with this conversation."),
+        _option("--conversation", type=number, metavar="ID", help="Go on with this conversation."),
         _option("--continue", "resume", is_flag=True, help="Go on with the last conversation."),
         home_option,
     ):
@@ -215,7 +257,7 @@ def _ask_json(chat: "Chat") -> str:
     exchange = chat.last
     assert exchange is not None
     usage = exchange.usage
-    return json.dumps(
+    return dump(
         {
             "reply": exchange.reply.text,
             "status": exchange.reply.status,
@@ -232,8 +274,7 @@ def _ask_json(chat: "Chat") -> str:
                 "first_token": round(usage.first_token, 4) if usage else None,
                 "total": round(usage.total, 4) if usage else None,
             },
-        },
-        ensure_ascii=False,
+        }
     )
 
 
@@ -266,7 +307,7 @@ def search(
             store.catch_up(progress)
         hits = store.recall(query, k=count, since=first, until=last)
         if as_json:
-            click.echo(json.dumps([hit_row(hit) for hit in hits], ensure_ascii=False, indent=1))
+            click.echo(dump([hit_row(hit) for hit in hits], indent=1))
             return
         for hit in hits:
             parts = ", ".join(f"{name} {share:+.2f}" for name, share in hit.parts.items())
@@ -276,8 +317,8 @@ def search(
 
 
 @memory.command("list")
-@click.option("-n", "count", type=click.IntRange(1), default=20, show_default=True)
-@click.option("--conversation", type=int, metavar="ID")
+@click.option("-n", "count", type=number, default=20, show_default=True)
+@click.option("--conversation", type=number, metavar="ID")
 @click.option("--pinned", is_flag=True, help="Only pinned turns.")
 @json_option
 @home_option
@@ -292,7 +333,7 @@ def list_turns(
 
 
 @memory.command()
-@click.argument("turn_id", metavar="ID", type=int)
+@click.argument("turn_id", metavar="ID", type=number)
 @json_option
 @home_option
 @click.pass_obj
@@ -303,7 +344,7 @@ def show(options: Options, turn_id: int, as_json: bool) -> None:
         hits = store.log.recalled(turn_id)
     if as_json:
         row = turn_row(turn) | {"memories": [hit_row(hit) for hit in hits]}
-        click.echo(json.dumps(row, ensure_ascii=False, indent=1))
+        click.echo(dump(row, indent=1))
         return
     made = f", {turn.model}, {json.dumps(turn.decoding)}, seed {turn.seed}" if turn.model else ""
     pinned = ", pinned" if turn.pinned else ""
@@ -314,7 +355,7 @@ def show(options: Options, turn_id: int, as_json: bool) -> None:
 
 
 @memory.command()
-@click.argument("ids", metavar="ID...", type=int, nargs=-1, required=True)
+@click.argument("ids", metavar="ID...", type=number, nargs=-1, required=True)
 @click.option("--yes", is_flag=True, help="Don't ask first.")
 @home_option
 @click.pass_obj
@@ -328,22 +369,22 @@ def forget(options: Options, ids: tuple[int, ...], yes: bool) -> None:
 
 
 @memory.command()
-@click.argument("turn_id", metavar="ID", type=int)
+@click.argument("turn_id", metavar="ID", type=number)
 @home_option
 @click.pass_obj
 def pin(options: Options, turn_id: int) -> None:
-    """Mark a turn as worth keeping in sight."""
+    """Mark a turn, for `memory list --pinned`; nothing else changes."""
     with open_memory(options) as store:
         store.pin(turn_id)
     click.echo(f"pinned {turn_id}")
 
 
 @memory.command()
-@click.argument("turn_id", metavar="ID", type=int)
+@click.argument("turn_id", metavar="ID", type=number)
 @home_option
 @click.pass_obj
 def unpin(options: Options, turn_id: int) -> None:
-    """Take a pin off."""
+    """Take the mark off."""
     with open_memory(options) as store:
         store.unpin(turn_id)
     click.echo(f"unpinned {turn_id}")
@@ -358,7 +399,7 @@ def stats(options: Options, as_json: bool) -> None:
     with open_memory(options) as store:
         counts = store.stats()
     if as_json:
-        click.echo(json.dumps(counts))
+        click.echo(dump(counts))
         return
     for name, value in counts.items():
         click.echo(f"{name:14} {value}")
@@ -376,7 +417,7 @@ def verify(options: Options, no_repair: bool, as_json: bool) -> int:
     from dataclasses import asdict
 
     if as_json:
-        click.echo(json.dumps(asdict(report) | {"sound": report.sound}))
+        click.echo(dump(asdict(report) | {"sound": report.sound}))
     else:
         for name, value in asdict(report).items():
             if value and name not in ("turns", "repaired"):
@@ -398,7 +439,7 @@ def rebuild(options: Options) -> None:
 
 @memory.command("export")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
-@click.option("--conversation", type=int, metavar="ID")
+@click.option("--conversation", type=number, metavar="ID")
 @home_option
 @click.pass_obj
 def export_memory(options: Options, file: Path | None, conversation: int | None) -> None:
@@ -409,7 +450,7 @@ def export_memory(options: Options, file: Path | None, conversation: int | None)
         lines = export_turns(store.log, conversation)
         if file is None:
             for line in lines:
-                click.echo(line)
+                click.echo(escaped(line))
             return
         try:
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -429,7 +470,7 @@ def import_memory(options: Options, file: Any) -> None:
     from memory.transfer import import_turns
 
     try:
-        lines = file.read().decode("utf-8").splitlines()
+        lines = file.read().decode("utf-8-sig").split("\n")  # U+2028 ends no line here
     except UnicodeDecodeError as error:
         raise TransferFault(f"{file.name} isn't UTF-8: convert it first") from error
     with open_memory(options) as store:
@@ -447,7 +488,7 @@ def conversations() -> None:
 
 
 @conversations.command("list")
-@click.option("-n", "count", type=click.IntRange(1), help="Only the newest.")
+@click.option("-n", "count", type=number, help="Only the newest.")
 @json_option
 @home_option
 @click.pass_obj
@@ -459,7 +500,7 @@ def list_conversations(options: Options, count: int | None, as_json: bool) -> No
 
 
 @conversations.command("show")
-@click.argument("conversation_id", metavar="ID", type=int)
+@click.argument("conversation_id", metavar="ID", type=number)
 @json_option
 @home_option
 @click.pass_obj
@@ -471,7 +512,7 @@ def show_conversation(options: Options, conversation_id: int, as_json: bool) -> 
 
 
 @conversations.command()
-@click.argument("conversation_id", metavar="ID", type=int)
+@click.argument("conversation_id", metavar="ID", type=number)
 @click.argument("title")
 @home_option
 @click.pass_obj
@@ -484,7 +525,7 @@ def rename(options: Options, conversation_id: int, title: str) -> None:
 
 
 @conversations.command()
-@click.argument("conversation_id", metavar="ID", type=int)
+@click.argument("conversation_id", metavar="ID", type=number)
 @click.option("--yes", is_flag=True, help="Don't ask first.")
 @home_option
 @click.pass_obj
@@ -516,7 +557,7 @@ def list_models(as_json: bool) -> None:
     entries = catalogue()
     if as_json:
         rows = [asdict(entry) for entry in entries]
-        click.echo(json.dumps(rows, ensure_ascii=False, indent=1, default=str))
+        click.echo(dump(rows, indent=1))
     else:
         click.echo(table(entries))
 
@@ -614,10 +655,10 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
 
 @contextmanager
 def _bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on standard error, drawn once there is progress to show."""
+    """A progress bar on standard error for turns, drawn once there is progress to show."""
     from chatbot.fetching import terminal_progress
 
-    with terminal_progress() as progress:
+    with terminal_progress("turns") as progress:
         yield progress
 
 
@@ -638,7 +679,7 @@ def _print_rows(
     as_json: bool,
 ) -> None:
     if as_json:
-        click.echo(json.dumps([as_row(row) for row in rows], ensure_ascii=False, indent=1))
+        click.echo(dump([as_row(row) for row in rows], indent=1))
         return
     for row in rows:
         click.echo(as_line(row))
@@ -650,8 +691,10 @@ def _day(text: str | None, end: bool = False) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(text)
+        if end and moment.time() == time() and len(text) <= len("2026-10-31"):
+            moment += timedelta(days=1)
+        return moment.astimezone(UTC)
     except ValueError as error:
         raise BadInput(f"can't read the date {text!r}: write it as 2026-10-31") from error
-    if end and moment.time() == time() and len(text) <= len("2026-10-31"):
-        moment += timedelta(days=1)
-    return moment.astimezone()
+    except OverflowError as error:
+        raise BadInput(f"the date {text!r} is out of range: give a year from 2 to 9998") from error

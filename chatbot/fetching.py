@@ -43,7 +43,7 @@ def models_folder() -> Path:
     """CHATBOT_MODELS, or the user's cache folder. Made on first write, for this user alone."""
     chosen = os.environ.get("CHATBOT_MODELS")
     if chosen:
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))  # noqa: PTH111 - takes any text
     from platformdirs import user_cache_path
 
     return user_cache_path("chatbot-that-remembers", appauthor=False) / "models"

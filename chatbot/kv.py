@@ -215,5 +215,5 @@ def own_layers(cache: DynamicCache) -> list[Layer] | None:
 def _fault(error: BaseException, tokens: int) -> str:
     said = str(error).strip().split("\n")[0]
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "memory" in said.lower():
-        return f"out of memory after {tokens} tokens: take a smaller model or a shorter window"
+        return f"out of memory after {tokens} tokens: take a smaller model, or /new"
     return f"the model failed after {tokens} tokens: {said or type(error).__name__}"

@@ -25,6 +25,7 @@ from chatbot.packed import pack, packable
 
 CHUNK = 256  # tokens read at once; between two chunks the reply can be stopped
 WINDOW = 2048  # of a model that doesn't say
+WIDEST = 16_384  # tokens: past it, keys and values fill a laptop's memory, and history is recalled
 
 
 class _Ended(Exception):
@@ -275,7 +276,7 @@ class _Text:
 def _window(model: PreTrainedModel) -> int:
     config = model.config.get_text_config(decoder=True)
     window = getattr(config, "max_position_embeddings", None)
-    return window if isinstance(window, int) and window > 0 else WINDOW
+    return min(window, WIDEST) if isinstance(window, int) and window > 0 else WINDOW
 
 
 def _end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

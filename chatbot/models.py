@@ -67,7 +67,7 @@ def resolve(name: str, progress: Progress | None = None) -> ModelFiles:
     """
     if model := _built_in(name):
         return _resolve_built_in(model, progress)
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 - takes any text
     if path.is_dir():
         check_checkpoint(path, name)
         return ModelFiles(name, path.resolve(), "folder")
@@ -86,7 +86,7 @@ def ready(name: str) -> bool:
     """Whether `resolve(name)` would find everything on this machine. Cheap, without torch."""
     if model := _built_in(name):
         return fetching.damage(fetching.built_in_folder(model)) is None
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # noqa: PTH111 - takes any text
     if path.is_file():
         return _is_converted(path.resolve(), _gguf_folder(path.resolve()))
     return path.is_dir() or (bool(_HUB_NAME.fullmatch(name)) and _cached(name) is not None)

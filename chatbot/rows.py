@@ -30,12 +30,12 @@ def dump(value: Any, indent: int | None = None) -> str:
 def escaped(text: str) -> str:
     """JSON in which what could steer a terminal, or has no place in its encoding, is escaped."""
     text = "".join(_escape(c) if c != "\n" and safe(c) != c else c for c in text)
-    encoding = sys.stdout.encoding
+    encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "json").decode(encoding)
 
 
 def _escape(text: str) -> str:
-    return json.dumps(text).strip('"') if text != "\x7f" else "\\u007f"
+    return json.dumps(text)[1:-1] if text != "\x7f" else "\\u007f"  # which JSON leaves as it is
 
 
 def _escape_unencodable(error: UnicodeError) -> tuple[str, int]:

@@ -13,6 +13,8 @@ from memory.errors import TransferFault
 from memory.log import Log
 from memory.types import Role, Status, Turn
 
+_WRONG = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
+
 
 def export_turns(log: Log, conversation: int | None = None) -> Iterator[str]:
     """The standing turns as JSON lines, without line ends, in the order they were said."""
@@ -50,7 +52,7 @@ def import_turns(log: Log, lines: Iterable[str]) -> tuple[int, int]:
             key = row.get("conversation")
             conversations.setdefault(key, []).append(turn)
             titles.setdefault(key, _text(row, "title", ""))
-        except (*_WRONG, RecursionError) as error:
+        except _WRONG as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise TransferFault(
                 f"line {number} isn't a turn ({reason}): nothing was imported"
@@ -69,15 +71,31 @@ def _turn(row: dict[str, Any]) -> Turn:
     if not isinstance(text, str):
         raise TypeError(f"text is {text!r}, not a string")
     text.encode("utf-8")  # a lone surrogate can't be stored
-    model, seed = row.get("model"), row.get("seed")
+    if not 1 < at.year < 9999:
+        raise ValueError(f"at is {row['at']}: its year isn't 2 to 9998")  # fits every time zone
     return Turn(
         id=0,
         conversation=0,
         role=role,
-        speaker=str(row.get("speaker") or role),
+        speaker=_text(row, "speaker", role),
         text=text,
         at=at if at.tzinfo else at.replace(tzinfo=UTC),
         status=status,
-        model=None if model is None else str(model),
-        seed=None if seed is None else int(seed),
+        model=_text(row, "model", "") or None,
+        seed=_seed(row.get("seed")),
     )
+
+
+def _text(row: dict[str, Any], key: str, default: str) -> str:
+    """An optional text. Errors: ValueError if it can't be stored."""
+    text = str(row.get(key) or default)
+    text.encode("utf-8")
+    return text
+
+
+def _seed(value: Any) -> int | None:
+    """Errors: ValueError if it isn't a number of 64 bits."""
+    seed = None if value is None else int(value)
+    if seed is not None and not -(2**63) <= seed < 2**63:
+        raise ValueError(f"seed is {seed}, not a number of 64 bits")
+    return seed

@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 
+from chatbot.fetching import progress_amount
+
 ROOT = Path(__file__).parents[2]
 FEW = ("--strategy", "greedy", "--set", "max_tokens=6")
 
 
 def run(
-    home: Path, *arguments: str, stdin: bytes | str = b"", **environment: str
+    home: Path, *arguments: str | bytes, stdin: bytes | str = b"", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the real command with `home` as CHATBOT_HOME."""
     data = stdin.encode() if isinstance(stdin, str) else stdin
@@ -127,6 +129,7 @@ def test_memory_commands(home: Path) -> None:
     assert good(home, "memory", "forget", str(ids[0]), "--yes") == "forgot 1 turn\n"
     assert [row["id"] for row in rows(home, "memory", "list")] == ids[1:]
     assert rows(home, "memory", "stats")["turns"] == 2
+    good(home, "memory", "verify")  # what was embedded with the forgotten turn is made anew
     assert "2 turns: sound" in good(home, "memory", "verify")
     assert good(home, "memory", "rebuild") == "indexed 2 turns\n"
 
@@ -164,8 +167,11 @@ def test_home_may_stand_before_or_behind_the_command(home: Path, tmp_path: Path)
         assert "here" in good(home, *arguments)
 
 
+BIG = "9" * 20  # more than 64 bits
+
 BAD_OPTIONS = [
     (["--model", "smollm3-135m", "ask", "hi"], 1, ["smollm3-135m", "smollm2-135m"]),
+    (["--model", "~nobody/x", "ask", "hi"], 1, ["~nobody/x"]),
     (["ask", "--strategy", "greedi", "hi"], 2, ["greedi", "greedy"]),
     (["ask", "--set", "temperature=hot", "hi"], 2, ["temperature", "hot", "0 to 5"]),
     (["ask", "--set", "temprature=1", "hi"], 2, ["temprature", "temperature"]),
@@ -186,17 +192,99 @@ BAD_OPTIONS = [
     (["conversations", "show", "9"], 1, ["conversation 9"]),
     (["conversations", "rename", "9", "t"], 1, ["conversation 9"]),
     (["models", "fetch", "nonsense"], 2, ["nonsense"]),
+    (["ask", "--conversation", "0", "hi"], 2, ["--conversation", "0"]),
+    (["ask", "--conversation", BIG, "hi"], 2, [BIG]),
+    (["memory", "show", BIG], 2, [BIG]),
+    (["memory", "forget", "--yes", BIG], 2, [BIG]),
+    (["memory", "pin", BIG], 2, [BIG]),
+    (["memory", "unpin", BIG], 2, [BIG]),
+    (["memory", "list", "-n", BIG], 2, [BIG]),
+    (["memory", "list", "--conversation", BIG], 2, [BIG]),
+    (["memory", "export", "--conversation", BIG], 2, [BIG]),
+    (["conversations", "list", "-n", BIG], 2, [BIG]),
+    (["conversations", "show", BIG], 2, [BIG]),
+    (["conversations", "rename", BIG, "t"], 2, [BIG]),
+    (["conversations", "delete", BIG, "--yes"], 2, [BIG]),
+    (["ask", b"caf\xff"], 2, ["argument 2", "UTF-8"]),
+    (["conversations", "rename", "1", b"\xff"], 2, ["argument 4", "UTF-8"]),
+    (["memory", "search", b"\xff"], 2, ["argument 3", "UTF-8"]),
+    (["memory", "search", "x", "--until", "9999-12-31"], 2, ["9999-12-31", "9998"]),
+    (["memory", "list", "--home", "~nouser"], 2, ["~nouser"]),
+    (["memory", "export", "no\x1b[31m\u202e/such"], 1, ["no␛[31m⟨202E⟩/such"]),
     (["models", "fetch", "--from", "no-such-folder"], 2, ["no-such-folder"]),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), BAD_OPTIONS, ids=lambda v: str(v)[:50])
 def test_bad_values_get_one_line(
-    home: Path, arguments: list[str], code: int, words: list[str]
+    home: Path, arguments: list[str | bytes], code: int, words: list[str]
 ) -> None:
     line = line_of(run(home, *arguments), code)
     for word in words:
         assert word in line
+
+
+@pytest.mark.parametrize("group", ["memory", "conversations", "models"])
+def test_a_group_without_a_verb_shows_its_help(home: Path, group: str) -> None:
+    result = run(home, group)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == good(home, group, "--help")
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("ask <&-", 2, b"nothing was asked"),
+        ("<&-", 0, b""),
+        ("memory list >&-", 0, b""),
+        ("memory show 9 2>&-", 1, b""),
+    ],
+)
+def test_closed_streams_are_no_traceback(home: Path, command: str, code: int, said: bytes) -> None:
+    result = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m chatbot {command}', sys.executable],
+        capture_output=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == code, result.stderr
+    assert result.stdout == b"" and said in result.stderr
+    assert len(result.stderr.splitlines()) <= 1
+
+
+def test_json_steers_no_terminal(home: Path) -> None:
+    text = "모모 \x1b[31m\x7f\x9b2J\u202e\u2028 \U0001f431"
+    imported(home, text)
+    for arguments in (["memory", "list", "--json"], ["memory", "export"]):
+        shown = good(home, *arguments)
+        assert "모모" in shown and not set("\x1b\x7f\x9b\u202e\u2028") & set(shown)
+        parsed = json.loads(shown)
+        assert (parsed if isinstance(parsed, dict) else parsed[0])["text"] == text
+
+
+def test_an_encoding_without_hangul_gets_signs_and_escapes(home: Path) -> None:
+    imported(home, "모모 🐱")
+    narrow = {"PYTHONIOENCODING": "latin-1:strict"}
+    assert "?? ?" in run(home, "memory", "list", **narrow).stdout
+    exported = run(home, "memory", "export", **narrow)
+    assert json.loads(exported.stdout)["text"] == "모모 🐱"
+
+
+def test_export_and_import_carry_line_separators_over(home: Path, tmp_path: Path) -> None:
+    text = "one\u2028two\u2029three\x85four"
+    imported(home, text)
+    file = tmp_path / "out.jsonl"
+    good(home, "memory", "export", str(file))
+    assert "\u2028" in file.read_text(encoding="utf-8")
+    other = tmp_path / "other"
+    good(other, "memory", "import", "-", stdin=b"\xef\xbb\xbf" + file.read_bytes())
+    assert [row["text"] for row in rows(other, "memory", "list")] == [text]
+
+
+def test_the_bar_counts_turns_as_turns() -> None:
+    assert progress_amount(512, 2000, "turns") == "512 of 2,000 turns"
+    assert progress_amount(5_000_000, 20_000_000, "bytes") == "5 of 20 MB"
 
 
 def test_forgetting_without_a_terminal_wants_yes(home: Path) -> None:

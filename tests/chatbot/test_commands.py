@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ import pytest
 from chatbot import commands
 from chatbot.chat import Chat
 from chatbot.commands import COMMANDS, Outcome
-from chatbot.errors import BadInput
+from chatbot.decoding import Decoding
+from chatbot.errors import BadInput, ModelFault
+from chatbot.keys import DumbLine, Typed, toolbar
 from chatbot.screen import Screen
 from memory.errors import MemoryFault
 from memory.types import Hit
@@ -104,6 +108,9 @@ def test_importing_is_light() -> None:
         ("/memory list 1 2", "takes one number, not 2"),
         ("/history -3", "takes numbers from 1 up, not '-3'"),
         ("/resume ³", "takes numbers from 1 up"),
+        ("/resume " + "9" * 20, "takes numbers from 1 up"),
+        ("/resume " + "9" * 5000, "takes numbers from 1 up"),
+        ("/export ~nouser/a.md", "~nouser"),
         ("/strategy greddy", "greddy"),
         ("/set temperature", "needs a value"),
         ("/set temprature 1", "did you mean temperature"),
@@ -167,6 +174,18 @@ def test_decoding(session: Session) -> None:
     assert session.chat.settings.decoding.temperature == 0.4
 
 
+@pytest.mark.parametrize("line", ["/strategy beam", "/set strategy beam", "/set strategy=beam"])
+def test_a_strategy_brings_its_defaults_and_keeps_length_and_seed(
+    session: Session, line: str
+) -> None:
+    session.run("/set max_tokens 40")
+    session.run("/set seed 7")
+    session.run("/set repetition_penalty 1.5")
+    session.run(line)
+    decoding = session.chat.settings.decoding
+    assert decoding == replace(Decoding.default("beam"), max_tokens=40, seed=7)
+
+
 def test_system(session: Session) -> None:
     before = session.run("/system")
     assert session.run("/system Be brief.\nVery.").endswith("Be brief.\nVery.\n")
@@ -202,6 +221,16 @@ def test_search_shows_scores(session: Session) -> None:
     assert "cosine" in shown
 
 
+@pytest.mark.parametrize("fault", [{}, {"fault": "no such model"}])
+def test_search_waits_for_the_model_whatever_becomes_of_it(
+    tmp_path: Path, fault: dict[str, str]
+) -> None:
+    session = Session(open_chat(tmp_path / "home", fault))
+    assert "nothing found" in session.run("/memory search lighthouse")
+    assert session.chat.ready != session.chat.failed
+    session.chat.memory.close()
+
+
 def test_forget_asks(session: Session) -> None:
     session.say("a secret")
     assert "nothing was forgotten" in session.run("/memory forget 1,2")
@@ -224,6 +253,35 @@ def test_why(session: Session) -> None:
     assert re.fullmatch(r"0\.83 turn 1, \d{4}-\d\d-\d\d \d\d:\d\d, user, conversation 1", shown[0])
     assert shown[1].strip() == "hello"
     assert shown[2].strip() == "cosine 0.71, words 4.20; score = dense +1.20, recency -0.10"
+
+
+def test_why_after_resume_asks_the_log(session: Session) -> None:
+    session.say("hello")
+    log = session.chat.memory.log
+    hit = Hit(log.turn(1), 0.83, 0.71, 4.2, {"dense": 1.2})
+    log.append(1, "assistant", "hi", speaker="assistant", at=datetime.now(UTC), used=[hit])
+    session.run("/resume 1")
+    assert session.run("/why").startswith("0.83 turn 1, ")
+    session.run("/private")
+    with pytest.raises(BadInput, match="no reply yet"):
+        session.run("/why")
+
+
+def test_toolbar_starts_nothing_and_raises_nothing(tmp_path: Path) -> None:
+    chat = open_chat(tmp_path / "home", {"fault": "no such model"})
+    assert "scripted (loading…)" in toolbar(chat, "")
+    assert not chat.failed  # nothing was started
+    with pytest.raises(ModelFault):
+        chat.wait()
+    assert "scripted (not loaded)" in toolbar(chat, "")
+    chat.memory.close()
+
+
+def test_a_dumb_terminal_takes_bytes_that_are_no_text(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), "utf-8"))
+    assert DumbLine(session.chat, lambda text: None).read() == Typed("caf\ufffd")
 
 
 def test_conversations(session: Session) -> None:
@@ -278,6 +336,8 @@ def test_export(session: Session, tmp_path: Path) -> None:
     ]
     with pytest.raises(BadInput, match="can't write"):
         session.run(f"/export {tmp_path / 'nowhere' / 'talk.md'}")
+    with pytest.raises(BadInput, match=r"can't write .*too long"):
+        session.run(f"/export {tmp_path / ('x' * 300)}.md")
 
 
 def test_stats(session: Session) -> None:

@@ -42,6 +42,10 @@ def test_three_keys_are_enough_for_a_turn(log: Log) -> None:
     assert log.conversation(turn.conversation).title == "hi"
 
 
+def turn_line(**values: object) -> str:
+    return json.dumps({"role": "user", "text": "x", "at": "2026-01-01"} | values)
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -54,6 +58,14 @@ def test_three_keys_are_enough_for_a_turn(log: Log) -> None:
         ('{"role": "user", "text": "x", "at": "2026-01-01", "status": "odd"}', "odd"),
         ('{"role": "user", "text": "\\ud800", "at": "2026-01-01"}', "surrogate"),
         ('{"role": "user", "text": "x", "at": "2026-01-01", "seed": "s"}', "'s'"),
+        (turn_line(seed=2**64), "64 bits"),
+        (turn_line(seed=float("inf")), "infinity"),
+        (turn_line(conversation=[1]), "unhashable"),
+        (turn_line(at="0001-01-01T00:00:00+05:00"), "0001-01-01"),
+        (turn_line(speaker="\ud800"), "surrogate"),
+        (turn_line(title="\ud800"), "surrogate"),
+        (turn_line(model="\ud800"), "surrogate"),
+        ("[" * 100_000, "recursion"),
     ],
 )
 def test_a_bad_line_is_named_and_nothing_is_imported(log: Log, line: str, reason: str) -> None:

@@ -12,7 +12,8 @@ DIMENSION = 16
 
 def unit(rng: np.random.Generator, count: int) -> Vectors:
     rows = rng.standard_normal((count, DIMENSION)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows.astype(np.float16).astype(np.float32)  # as they are stored
 
 
 def exact(ids: Ids, rows: Vectors, query: Vectors, k: int) -> list[int]:
@@ -59,7 +60,7 @@ def test_what_is_removed_is_found_no_more_and_what_is_added_twice_is_there_once(
     index.remove([1, 77])
     assert len(index) == 1
     assert index.search(rows[0], 10)[0].tolist() == [2]
-    assert index.cosines(rows[2], [1, 2], 0) == {2: pytest.approx(1.0, abs=1e-5)}
+    assert index.cosines(rows[2], [1, 2], 0) == {2: pytest.approx(1.0, abs=1e-3)}
     assert index.cosines(rows[2], [1, 2], 1) == {}
 
 
