@@ -126,7 +126,7 @@ class Log:
             row = connection.execute(_TURNS.where(turns.c.id == id_)).first()
         if row is None:
             raise UnknownTurn(f"no turn {id_}: `chatbot memory list` shows the ids")
-        return _turn(row)
+        return Turn(*row)
 
     def turns(
         self,
@@ -151,7 +151,7 @@ class Log:
             if conversation is not None:
                 _require(connection, conversation)
             rows = connection.execute(query.limit(limit)).all()
-        return [_turn(row) for row in reversed(rows)]
+        return [Turn(*row) for row in reversed(rows)]
 
     def retract(self, ids: Iterable[int]) -> None:
         """Take turns back: they stay in the log but are neither history nor memory any more."""
@@ -270,9 +270,10 @@ class Log:
             }
 
 
-_TURNS = sa.select(turns, pins.c.turn.is_not(None).label("pinned")).select_from(
-    turns.outerjoin(pins)
-)
+_TURNS = sa.select(  # in the order of Turn's fields
+    *(turns.c[name] for name in Turn.__dataclass_fields__ if name != "pinned"),
+    pins.c.turn.is_not(None).label("pinned"),
+).select_from(turns.outerjoin(pins))
 
 _CONVERSATIONS = (
     sa.select(
@@ -311,8 +312,7 @@ def get_turns(
         query = _TURNS.where(turns.c.id.in_(some))
         if not retracted:
             query = query.where(turns.c.retracted == sa.false())
-        for row in connection.execute(query):
-            found[row.id] = _turn(row)
+        found |= {row[0]: Turn(*row) for row in connection.execute(query).all()}
     return found
 
 
@@ -358,22 +358,6 @@ def _retitle(connection: sa.Connection, conversation: int, forgotten: set[str]) 
         conversations.update()
         .where(conversations.c.id == conversation, conversations.c.title.in_(forgotten))
         .values(title=title_of(text))
-    )
-
-
-def _turn(row: Any) -> Turn:
-    return Turn(
-        id=row.id,
-        conversation=row.conversation,
-        role=row.role,
-        speaker=row.speaker,
-        text=row.text,
-        at=row.at,
-        status=row.status,
-        model=row.model,
-        decoding=row.decoding,
-        seed=row.seed,
-        pinned=bool(row.pinned),
     )
 
 

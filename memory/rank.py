@@ -24,6 +24,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -343,6 +344,7 @@ def _newest_of_same(candidates: Sequence[Candidate]) -> list[Candidate]:
     return list(newest.values())
 
 
+@lru_cache(maxsize=4096)
 def _said(text: str) -> str:
     """What two turns that say the same have in common; long ones must be equal to the letter."""
     if len(text) > FOLDED_CHARS:

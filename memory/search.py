@@ -6,7 +6,6 @@ Asks the vector index, the word index and the log; weighs nothing (that is rank.
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -18,9 +17,9 @@ from memory.schema import turns
 from memory.vectors import VectorIndex, Vectors
 
 # Three times as many find at most 0.7 points more at twice the time: docs/experiments.md.
-DENSE = 100  # vectors taken from the vector index
-LEXICAL = 40  # turns taken from the word index
-SEEDS = 20  # of each of the two, whose neighbours in the conversation are looked at as well
+DENSE = 80  # vectors taken from the vector index
+LEXICAL = 30  # turns taken from the word index
+SEEDS = 12  # of each of the two, whose neighbours in the conversation are looked at as well
 QUERY = 4000  # characters of a query that are searched for
 
 
@@ -95,21 +94,17 @@ def _with_neighbours(
     return before, pool
 
 
-_EARLIER, _LATER = turns.alias("earlier"), turns.alias("later")
+_BESIDE = """
+    SELECT id,
+        (SELECT max(id) FROM turns earlier WHERE earlier.conversation = turns.conversation
+            AND earlier.id < turns.id AND NOT earlier.retracted),
+        (SELECT min(id) FROM turns later WHERE later.conversation = turns.conversation
+            AND later.id > turns.id AND NOT later.retracted)
+    FROM turns WHERE id IN ({})
+"""
 
 
 def _beside(connection: sa.Connection, ids: list[int]) -> list[tuple[int, int | None, int | None]]:
     """Each turn's id, and the ids of the standing turns just before and after it."""
-
-    def standing(other: Any) -> sa.ColumnElement[bool]:
-        return sa.and_(
-            other.c.conversation == turns.c.conversation, other.c.retracted == sa.false()
-        )
-
-    before = sa.select(sa.func.max(_EARLIER.c.id)).where(
-        standing(_EARLIER), _EARLIER.c.id < turns.c.id
-    )
-    after = sa.select(sa.func.min(_LATER.c.id)).where(standing(_LATER), _LATER.c.id > turns.c.id)
-    query = sa.select(turns.c.id, before.scalar_subquery(), after.scalar_subquery())
-    rows = connection.execute(query.where(turns.c.id.in_(ids)))
-    return [(turn, earlier, later) for turn, earlier, later in rows]
+    rows = connection.exec_driver_sql(_BESIDE.format(", ".join(map(str, ids))))
+    return [(turn, earlier, later) for turn, earlier, later in rows.all()]

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from memory.errors import UnknownTurn
 from memory.log import Log, Making, at_most, delete_turns, get_turns
-from memory.schema import conversations, counters, turns, vectors
+from memory.schema import conversations, turns, vectors
 from memory.types import Hit, Role, Turn
 
 if TYPE_CHECKING:  # NumPy and FAISS are loaded by the first recall, not by a list
@@ -302,14 +302,11 @@ class Memory:
         }
 
     def _state(self) -> tuple[int, int]:
-        """The newest turn's id, and the counter of removals."""
-        query = sa.select(
-            sa.select(sa.func.max(turns.c.id)).scalar_subquery(),
-            sa.select(counters.c.value).where(counters.c.name == "removals").scalar_subquery(),
-        )
+        """The newest turn's id, and the counter of removals. Asked at every recall: plain SQL."""
+        query = "SELECT max(id), (SELECT value FROM counters WHERE name = 'removals') FROM turns"
         with self.log.reading() as connection:
-            newest, removals = connection.execute(query).one()
-        return newest or 0, removals or 0
+            newest, removals = connection.exec_driver_sql(query).one()
+        return newest or 0, removals
 
     def _missing(self, after: int) -> list[int]:
         """Ids of standing turns later than `after` that lack words or this embedder's vectors."""
