@@ -26,7 +26,6 @@ docs: $(VENV)/installed-test
 clean:
 	rm -rf $(VENV)
 
-# torch's own range keeps pip on a build that the index offers for this machine.
 $(VENV)/installed: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { \
 		echo "make: $(PYTHON) -m venv failed: install Python 3.11 to 3.13 with venv (on Debian: apt-get install python3-venv)" >&2; \

@@ -15,7 +15,7 @@ from chatbot.errors import WindowFull
 from memory.types import Hit, Turn
 
 # Chosen by measuring what the built-in model makes of them: docs/experiments.md.
-SYSTEM = "You are a helpful AI assistant. Keep replies short."
+SYSTEM = "You are a helpful AI assistant. You chat with the user."
 OPENING, CLOSING = "<memory>", "</memory>"  # the fence: plain text, never control tokens
 NOTHING_FOUND = "\n\n(No memory of this was found.)"  # behind a prompt that asked for one
 QUESTION = "Using this, answer: "  # between the memories and the prompt
