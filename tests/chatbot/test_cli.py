@@ -171,7 +171,7 @@ BIG = "9" * 20  # more than 64 bits
 
 BAD_OPTIONS = [
     (["--model", "smollm3-135m", "ask", "hi"], 1, ["smollm3-135m", "smollm2-135m"]),
-    (["--model", "~nobody/x", "ask", "hi"], 1, ["~nobody/x"]),
+    (["--model", "~no-such-user/x", "ask", "hi"], 1, ["~no-such-user/x"]),
     (["ask", "--strategy", "greedi", "hi"], 2, ["greedi", "greedy"]),
     (["ask", "--set", "temperature=hot", "hi"], 2, ["temperature", "hot", "0 to 5"]),
     (["ask", "--set", "temprature=1", "hi"], 2, ["temprature", "temperature"]),
