@@ -6,8 +6,8 @@
     ├── WindowFull           one prompt alone is longer than the context window
     └── BadInput             a value given by the user is wrong (exit code 2)
 
-The memory has a tree of its own (memory/errors.py). Only chatbot/cli.py and the terminal's loop
-catch either.
+The memory has a tree of its own (memory/errors.py). chatbot/cli.py and the terminal show both as
+one line each.
 """
 
 

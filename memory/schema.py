@@ -1,7 +1,7 @@
 """The database: its tables, its numbered migrations, and how a connection is opened.
 
-The log (conversations, turns, pins, recalled, drafts) is the truth. The caches (embedders, vectors,
-words) can be deleted at any time and are made again from it. Knows nothing about models or ranking.
+The log (conversations, turns, pins, recalled, drafts) is the truth. The caches (vectors and
+words) can be deleted at any time and are made again from it. Knows nothing of models or ranking.
 """
 
 import os
