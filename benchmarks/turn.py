@@ -32,13 +32,14 @@ from typing import Any
 
 import torch
 
+from chatbot.catalogue import DEFAULT_GPT
 from chatbot.chat import Chat
 from chatbot.cli import open_embedder
 from chatbot.decoding import Decoding
 from chatbot.engines import Message, Piece, Usage
 from chatbot.local import LocalEngine
 from chatbot.models import resolve
-from chatbot.settings import DEFAULT_MODEL, Settings
+from chatbot.settings import Settings
 from memory.store import Memory
 
 LINES = (
@@ -176,7 +177,7 @@ def tell(line: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--model", default=DEFAULT_GPT)
     parser.add_argument("--turns", type=int, default=len(LINES), help="at most %(default)s")
     parser.add_argument("--tokens", type=int, default=64, help="of a reply, at most")
     parser.add_argument("--no-read-ahead", action="store_true")

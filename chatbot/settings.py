@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from chatbot.catalogue import DEFAULT_GPT
 from chatbot.decoding import Decoding
 from chatbot.errors import BadInput
 from chatbot.hints import nearest
-
-DEFAULT_MODEL = "smollm2-135m"
 
 
 @dataclass(slots=True)
@@ -26,7 +25,7 @@ class Settings:
     """
 
     home: Path
-    model: str = DEFAULT_MODEL
+    model: str = DEFAULT_GPT
     decoding: Decoding = field(default_factory=lambda: Decoding.default("sample"))
     system: str | None = None
     memories: int = 3
@@ -79,7 +78,7 @@ def load_settings(
     given = {key: str(value) for key, value in stored.get("decoding", {}).items()}
     decoding = decoding.with_settings(given | parse_assignments(assignments))
     settings = Settings(home, decoding=decoding, recall=recall)
-    settings.model = model or stored.get("model", DEFAULT_MODEL)
+    settings.model = model or stored.get("model", DEFAULT_GPT)
     settings.system = stored.get("system")
     settings.memories = stored.get("memories", settings.memories)
     if not 0 <= settings.memories <= 50:

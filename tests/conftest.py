@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from chatbot.catalogue import DEFAULT_GPT
 from chatbot.local import LocalEngine
 from chatbot.models import embedder_folder, resolve
-from chatbot.settings import DEFAULT_MODEL
 from memory.embed import SentenceEmbedder
 from memory.store import Memory
 
@@ -22,7 +22,7 @@ def embedder() -> SentenceEmbedder:
 @pytest.fixture(scope="session")
 def gpt() -> LocalEngine:
     """The built-in GPT. Its cache is kept from test to test, as in a long conversation."""
-    return LocalEngine.from_files(resolve(DEFAULT_MODEL))
+    return LocalEngine.from_files(resolve(DEFAULT_GPT))
 
 
 @pytest.fixture
