@@ -21,6 +21,7 @@ from memory.store import Memory
 from memory.types import Hit, Status, Turn
 
 USER, ASSISTANT = "user", "assistant"  # the speakers of a chat
+PINS = 50  # pinned turns that are looked at, the one pinned last first
 SAVE_EVERY = 1.0  # seconds between two commits of a reply that is being generated
 
 
@@ -61,6 +62,8 @@ class Chat:
         self._warming = threading.Event()  # set to stop reading ahead
         self._notices: list[str] = []
         self._left = 0  # turns at the start of the history that have left the window
+        self._pins: tuple[Hit, ...] = ()  # the pinned turns that every prompt comes with
+        self._pinned: object = None  # what they were chosen from
 
     def turn(self, prompt: str, stop: threading.Event | None = None) -> Iterator[str]:
         """One turn: yield the reply's text as it is generated; everything is logged.
@@ -113,11 +116,27 @@ class Chat:
     def forget(self, ids: Collection[int]) -> int:
         """Delete turns for good, out of this conversation's window too; return how many."""
         gone = self.memory.forget(ids)
+        self._pins = tuple(hit for hit in self._pins if hit.turn.id not in ids)
         if not self.private:
             self._left -= sum(turn.id in ids for turn in self.history[: self._left])
             self.history = [turn for turn in self.history if turn.id not in ids]
         self.last = None
         return gone
+
+    def pin(self, id_: int) -> None:
+        """Let a turn come with every prompt. Errors: UnknownTurn."""
+        self.memory.pin(id_)
+        self._choose_pins()
+
+    def unpin(self, id_: int) -> None:
+        """Let a turn come only when it is recalled. Errors: UnknownTurn."""
+        self.memory.unpin(id_)
+        self._choose_pins()
+
+    @property
+    def pins(self) -> tuple[int, ...]:
+        """The ids of the pinned turns that every prompt comes with, the one pinned last first."""
+        return tuple(hit.turn.id for hit in self._pins)
 
     def notices(self) -> list[str]:
         """What the user should be told once; reading it empties it."""
@@ -189,7 +208,9 @@ class Chat:
     def _warm(self, engine: Engine, stop: threading.Event) -> None:
         """Read ahead; what fails here fails again, and is told, when it is needed."""
         with suppress(ChatbotFault, MemoryFault):
-            front = context.front(self.system, self.history[self._left :])
+            self._choose_pins(engine)
+            history = self.history[self._left :]
+            front = context.front(self.system, history, self._pins, datetime.now(UTC))
             if front and engine.count(front) < engine.window:
                 engine.warm(front, stop)
 
@@ -206,10 +227,40 @@ class Chat:
         hits = self.memory.relevant(prompt, k=self.settings.memories, exclude=seen)
         return hits, time.monotonic() - started
 
+    def _reserve(self, engine: Engine) -> int:
+        """Tokens of the window that are kept for the reply."""
+        return min(self.settings.decoding.max_tokens, engine.window // 4)
+
+    def _choose_pins(self, engine: Engine | None = None) -> None:
+        """Find the pinned turns that every prompt shall come with, if that may have changed.
+
+        Without the model nothing can be counted: then it is done when the model is there.
+        """
+        if engine is None and self._loading is not None and self._loading.done:
+            engine = self._loading.engine
+        if engine is None:
+            return
+        pinned = self.memory.log.pinned()[:PINS] if self.settings.recall else []
+        room = engine.window - self._reserve(engine)
+        now = datetime.now(UTC)
+        chosen_from = ([turn.id for turn in pinned], self.system, engine.name, room, now.date())
+        if chosen_from == self._pinned:
+            return
+        self._pins = context.choose_pins(
+            pinned, self.system, count=engine.count, room=room, now=now
+        )
+        self._pinned = chosen_from
+        if left := len(pinned) - len(self._pins):
+            self._notices.append(
+                f"{left} pinned turn{'s' if left > 1 else ''} found no room in the window:"
+                " `chatbot memory list --pinned` shows them all"
+            )
+
     def _pack(self, prompt: str, hits: list[Hit], history: list[Turn]) -> Window:
         from memory.rank import asks_about_asker  # NumPy comes with it, not needed at the start
 
         self._warming.set()
+        self._choose_pins(self.engine)
         window = pack(
             self.system,
             history[self._left :],
@@ -217,8 +268,9 @@ class Chat:
             prompt,
             count=self.engine.count,
             limit=self.engine.window,
-            reserve=min(self.settings.decoding.max_tokens, self.engine.window // 4),
+            reserve=self._reserve(self.engine),
             now=datetime.now(UTC),
+            pins=self._pins,
             missed=self.settings.recall and asks_about_asker(prompt),
         )
         if window.dropped:
@@ -257,10 +309,10 @@ class Chat:
             raise
         finally:
             seed = usage.seed if usage else decoding.seed
-            used = () if self.private else window.used
+            used = () if self.private else window.hits
             reply = self._log.finish_reply(draft, text, status, seed=seed, used=used)
             self.history.append(reply)
-            self.last = Exchange(asked, reply, window.used, window, usage, seconds)
+            self.last = Exchange(asked, reply, window.hits, window, usage, seconds)
 
     def _index(self) -> None:
         """Let the memory's indexes hear of what was logged; without recall that can wait."""

@@ -7,6 +7,7 @@ other than search never load torch.
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -28,8 +29,10 @@ from chatbot.rows import (
     conversation_row,
     dump,
     escaped,
+    explanation,
     hit_row,
     local,
+    report_lines,
     turn_line,
     turn_row,
 )
@@ -289,31 +292,58 @@ def memory() -> None:
 
 @memory.command()
 @click.argument("query")
-@click.option("-n", "count", type=click.IntRange(1, 1000), default=10, show_default=True)
-@click.option("--since", metavar="D", help="Only from this day on, as 2026-10-31.")
-@click.option("--until", metavar="D", help="Only up to the end of this day.")
+@click.option("-n", "--limit", "count", type=click.IntRange(1, 1000), default=10, show_default=True)
+@click.option(
+    "--since", metavar="D", help="Only from this time on: 2026-10-31, 'last week', 지난주."
+)
+@click.option("--until", metavar="D", help="Only up to the end of this day, week, month, …")
+@click.option(
+    "--conversation",
+    "scope",
+    type=number,
+    metavar="ID",
+    multiple=True,
+    help="Only in this conversation; may be given several times.",
+)
+@click.option("--explain", is_flag=True, help="Show each part's share of a score, in log-odds.")
 @json_option
 @home_option
 @click.pass_obj
 def search(
-    options: Options, query: str, count: int, since: str | None, until: str | None, as_json: bool
+    options: Options,
+    query: str,
+    count: int,
+    since: str | None,
+    until: str | None,
+    scope: tuple[int, ...],
+    explain: bool,
+    as_json: bool,
 ) -> None:
-    """Find what bears on QUERY, best first."""
+    """Find what bears on QUERY, best first.
+
+    A day or a longer time counts whole: --since "last month" --until "last month" is all of it.
+    """
     if not query.strip():
         raise BadInput("the query is empty: give some words")
-    first, last = _day(since), _day(until, end=True)
+    first, last = _moment(since), _moment(until, end=True)
+    if first is not None and last is not None and first >= last:
+        raise BadInput(f"--until {until} ends before --since {since} begins: swap them")
     with open_memory(options) as store:
+        for conversation in scope:
+            store.log.conversation(conversation)
         with _bar() as progress:
             store.catch_up(progress)
-        hits = store.recall(query, k=count, since=first, until=last)
-        if as_json:
-            click.echo(dump([hit_row(hit) for hit in hits], indent=1))
-            return
+        hits = store.recall(query, k=count, scope=scope or None, since=first, until=last)
+    if as_json:
+        click.echo(dump([hit_row(hit, explain) for hit in hits], indent=1))
+    elif explain:
+        for _, line in explanation(hits, shutil.get_terminal_size().columns):
+            click.echo(line)
+    else:
         for hit in hits:
-            parts = ", ".join(f"{name} {share:+.2f}" for name, share in hit.parts.items())
-            click.echo(f"{hit.score:.2f}  {turn_line(hit.turn)}\n      {parts}")
-        if not hits:
-            click.echo("nothing was found", err=True)
+            click.echo(f"{hit.score:.2f}  {turn_line(hit.turn)}")
+    if not hits and not as_json:
+        click.echo("nothing was found", err=True)
 
 
 @memory.command("list")
@@ -373,7 +403,7 @@ def forget(options: Options, ids: tuple[int, ...], yes: bool) -> None:
 @home_option
 @click.pass_obj
 def pin(options: Options, turn_id: int) -> None:
-    """Mark a turn, for `memory list --pinned`; nothing else changes."""
+    """Let a turn come with every prompt, whatever is asked."""
     with open_memory(options) as store:
         store.pin(turn_id)
     click.echo(f"pinned {turn_id}")
@@ -384,7 +414,7 @@ def pin(options: Options, turn_id: int) -> None:
 @home_option
 @click.pass_obj
 def unpin(options: Options, turn_id: int) -> None:
-    """Take the mark off."""
+    """Let a turn come only when it is recalled."""
     with open_memory(options) as store:
         store.unpin(turn_id)
     click.echo(f"unpinned {turn_id}")
@@ -403,6 +433,43 @@ def stats(options: Options, as_json: bool) -> None:
         return
     for name, value in counts.items():
         click.echo(f"{name:14} {value}")
+
+
+@memory.command("eval")
+@click.option(
+    "-n",
+    "--limit",
+    type=click.IntRange(20, 10_000),
+    default=200,
+    show_default=True,
+    help="How many questions to make.",
+)
+@json_option
+@home_option
+@click.pass_obj
+def evaluate(options: Options, limit: int, as_json: bool) -> int:
+    """Test the memory with questions made from your own log.
+
+    Nothing leaves the machine, and no language model is needed. Says how often the right turn is
+    found, by its age and its language, how often a question that was never answered is given a
+    memory all the same, and whether another number of memories would be better. Ctrl-C shows what
+    there is so far.
+    """
+    from dataclasses import asdict
+
+    from memory.selftest import MEMORIES, ask, make_cases, report
+
+    memories = options.settings().memories
+    compared = {*MEMORIES, memories}
+    with open_memory(options) as store:
+        cases = make_cases(store.log, limit)
+        with _bar() as progress:
+            store.catch_up(progress)
+        with _stop_on_interrupt() as stop, _bar("questions") as progress:
+            outcomes = list(ask(store, cases, compared, stop.is_set, progress))
+    found = report(outcomes, memories, compared)
+    click.echo(dump(asdict(found), indent=1) if as_json else "\n".join(report_lines(found)))
+    return INTERRUPTED if stop.is_set() else 0
 
 
 @memory.command()
@@ -654,11 +721,11 @@ def _stop_on_interrupt() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on standard error for turns, drawn once there is progress to show."""
+def _bar(unit: str = "turns") -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on standard error, drawn once there is progress to show."""
     from chatbot.fetching import terminal_progress
 
-    with terminal_progress("turns") as progress:
+    with terminal_progress(unit) as progress:
         yield progress
 
 
@@ -685,8 +752,11 @@ def _print_rows(
         click.echo(as_line(row))
 
 
-def _day(text: str | None, end: bool = False) -> datetime | None:
-    """A date or time of the user's time zone; a bare date means its start, or its `end`."""
+def _moment(text: str | None, end: bool = False) -> datetime | None:
+    """When a time that the user names begins, or with `end` when it is over.
+
+    It is a date, a date with a time, or words like "last week", in the user's time zone.
+    """
     if text is None:
         return None
     try:
@@ -694,7 +764,17 @@ def _day(text: str | None, end: bool = False) -> datetime | None:
         if end and moment.time() == time() and len(text) <= len("2026-10-31"):
             moment += timedelta(days=1)
         return moment.astimezone(UTC)
-    except ValueError as error:
-        raise BadInput(f"can't read the date {text!r}: write it as 2026-10-31") from error
+    except ValueError:
+        return _named(text, end)
     except OverflowError as error:
         raise BadInput(f"the date {text!r} is out of range: give a year from 2 to 9998") from error
+
+
+def _named(text: str, end: bool) -> datetime:
+    from memory.times import periods
+
+    now = datetime.now().astimezone()
+    found = periods(text, now) or periods(f"in {text}", now)  # "March" alone may be a name
+    if len(found) != 1:
+        raise BadInput(f"can't read the date {text!r}: write it as 2026-10-31, or 'last week'")
+    return (found[0].until if end else found[0].since).astimezone(UTC)

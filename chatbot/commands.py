@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from chatbot.errors import BadInput, ChatbotFault
 from chatbot.hints import nearest
-from chatbot.rows import local
-from chatbot.screen import Screen, clip
+from chatbot.rows import explanation, local, turn_label
+from chatbot.screen import Screen, clip, columns
 from memory.types import Hit, Turn
 
 if TYPE_CHECKING:
@@ -245,7 +245,7 @@ def _memory_list(session: Session, argument: str) -> None:
 def _memory_show(session: Session, argument: str) -> None:
     for id_ in _numbers(argument, "/memory show"):
         turn = session.chat.memory.log.turn(id_)
-        session.screen.line(_label(turn), "marker")
+        session.screen.line(turn_label(turn), "marker")
         session.screen.line(turn.text)
 
 
@@ -262,16 +262,26 @@ def _memory_forget(session: Session, argument: str) -> None:
         session.screen.note("nothing was forgotten")
 
 
-def _memory_pin(session: Session, argument: str) -> None:
-    for id_ in _numbers(argument, "/memory pin"):
-        session.chat.memory.pin(id_)
-        session.screen.note(f"pinned turn {id_}")
+def _pin(session: Session, argument: str) -> None:
+    chat = session.chat
+    if not argument and chat.private:
+        raise BadInput("a private conversation isn't stored, so nothing of it can be pinned")
+    for id_ in _numbers(argument, "/pin") if argument else [_last_prompt(chat).id]:
+        chat.pin(id_)
+        session.screen.note(f"pinned turn {id_}: every prompt comes with it")
 
 
-def _memory_unpin(session: Session, argument: str) -> None:
-    for id_ in _numbers(argument, "/memory unpin"):
-        session.chat.memory.unpin(id_)
+def _unpin(session: Session, argument: str) -> None:
+    for id_ in _numbers(argument, "/unpin"):
+        session.chat.unpin(id_)
         session.screen.note(f"unpinned turn {id_}")
+
+
+def _last_prompt(chat: "Chat") -> Turn:
+    prompts = [turn for turn in chat.history if turn.role == "user"]
+    if not prompts:
+        raise BadInput("there is no turn yet to pin: say something first, or give an ID")
+    return prompts[-1]
 
 
 MEMORY: tuple[Command, ...] = (
@@ -279,8 +289,8 @@ MEMORY: tuple[Command, ...] = (
     Command("list", "[N]", "show the newest turns", _memory_list),
     Command("show", "ID…", "show turns in full", _memory_show),
     Command("forget", "ID…", "delete turns for good, after asking", _memory_forget),
-    Command("pin", "ID…", "mark turns; /memory list shows them with a star", _memory_pin),
-    Command("unpin", "ID…", "take the mark off", _memory_unpin),
+    Command("pin", "ID…", "let turns join every prompt", _pin),
+    Command("unpin", "ID…", "let turns come only when they are recalled", _unpin),
 )
 
 
@@ -407,25 +417,13 @@ def _pairs(session: Session, pairs: Sequence[tuple[str, str]]) -> None:
 def _show_turn(session: Session, turn: Turn) -> None:
     pin = "* " if turn.pinned else ""
     label = f"{turn.id:>5}  {local(turn.at)}  {turn.speaker}: "
-    room = max(session.screen.width - len(label) - len(pin), 20)
+    room = max(session.screen.width - columns(label) - len(pin), 20)
     session.screen.pair(f"{turn.id:>5}", label[7:] + pin + clip(turn.text, room), 7)
 
 
-def _show_hits(session: Session, hits: Iterable[Hit]) -> None:
-    for hit in hits:
-        counted = ((name, f"{share:+.2f}") for name, share in hit.parts.items())
-        parts = ", ".join(f"{name} {share}" for name, share in counted if float(share))
-        session.screen.pair(f"{hit.score:.2f}", _label(hit.turn))
-        session.screen.line(f"     {clip(hit.turn.text, 300)}")
-        found = f"     cosine {hit.dense:.2f}, words {hit.lexical:.2f}"
-        session.screen.note(found + (f"; score = {parts}" if parts else ""))
-
-
-def _label(turn: Turn) -> str:
-    pin = ", pinned" if turn.pinned else ""
-    status = "" if turn.status == "complete" else f", {turn.status}"
-    where = f"conversation {turn.conversation}"
-    return f"turn {turn.id}, {local(turn.at)}, {turn.speaker}, {where}{pin}{status}"
+def _show_hits(session: Session, hits: Sequence[Hit]) -> None:
+    for style, line in explanation(hits, session.screen.width):
+        session.screen.line(line, style)
 
 
 def _number(argument: str, command: str) -> int:
@@ -495,6 +493,8 @@ COMMANDS: tuple[Command, ...] = (
         choices=_memory_verbs,
         verbs=MEMORY,
     ),
+    Command("pin", "[ID…]", "let your last prompt, or turns, join every prompt", _pin),
+    Command("unpin", "ID…", "let turns come only when they are recalled", _unpin),
     Command("why", "", "show which memories the last reply was given", _why),
     Command("regen", "", "take the last reply back and generate another", _regenerate, ("retry",)),
     Command("undo", "", "take the last prompt and its reply back", _undo),

@@ -1,10 +1,11 @@
-"""What enters the context window and what stays out: system prompt, history, memories, prompt.
+"""What enters the context window and what stays out: prompts, pins, history, memories.
 
 Knows how memories are quoted and how tight a window is; nothing about where memories come from or
 how tokens are counted (it is given a function for that).
 """
 
 import bisect
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from datetime import datetime
 
 from chatbot.engines import Message
 from chatbot.errors import WindowFull
-from memory.types import Hit, Turn
+from memory.times import resolved
+from memory.types import PINNED, Hit, Turn
 
 # Chosen by measuring what the built-in model makes of them: docs/experiments.md.
 SYSTEM = "You are a helpful AI assistant. You chat with the user."
@@ -20,7 +22,9 @@ OPENING, CLOSING = "<memory>", "</memory>"  # the fence: plain text, never contr
 NOTHING_FOUND = "\n\n(No memory of this was found.)"  # behind a prompt that asked for one
 QUESTION = "Using this, answer: "  # between the memories and the prompt
 CLIP = 600  # characters of one memory
-MEMORY_SHARE = 0.4  # of the room beside the system prompt and the prompt
+MEMORY_SHARE = 0.4  # of the room beside the front and the prompt
+PIN_SHARE = 0.2  # of the room beside the system prompt
+PIN_ODDS = 10.0  # log-odds of a pinned turn: it is given whatever is asked
 SLACK = 0.7  # history is cut down to this share of its room, so that the cut holds for a while
 
 Count = Callable[[Sequence[Message]], int]
@@ -30,15 +34,23 @@ Count = Callable[[Sequence[Message]], int]
 class Window:
     """What the model is shown.
 
-    `tokens` of `limit` are taken by the messages; the rest is the reply's. `used` are the memories
-    that found room; `dropped` counts the turns of the history that left, oldest first.
+    `tokens` of `limit` are taken by the messages; the rest is the reply's. `pins` are the pinned
+    turns in its front, `used` the memories that found room before the prompt; `dropped` counts the
+    turns of the history that left, oldest first.
     """
 
     messages: tuple[Message, ...]
     tokens: int
     limit: int
+    pins: tuple[Hit, ...] = ()
     used: tuple[Hit, ...] = ()
     dropped: int = 0
+
+    @property
+    def hits(self) -> tuple[Hit, ...]:
+        """All that it quotes, pinned turns first, each once: a pin that was recalled as well has
+        the score of its recall."""
+        return tuple({hit.turn.id: hit for hit in (*self.pins, *self.used)}.values())
 
 
 def pack(
@@ -51,28 +63,33 @@ def pack(
     limit: int,
     reserve: int,
     now: datetime,
+    pins: Sequence[Hit] = (),
     missed: bool = False,
 ) -> Window:
     """Fill a window of `limit` tokens, of which `reserve` are kept for the reply.
 
     Whole turns only. When it gets tight the lowest-ranked memories go first, then the oldest
-    exchanges, several at once, so that what stays is stable and the KV cache holds. `missed` says
-    that the prompt asks for a memory: with no hits the model is then told that nothing was found.
-    (Told so before small talk, a small model does nothing but apologise.) Errors: WindowFull when
-    system prompt and prompt alone don't fit.
+    exchanges, several at once, so that what stays is stable and the KV cache holds; pins (see
+    `choose_pins`) go when the prompt needs their room. `missed` says that the prompt asks for a
+    memory: with no hits the model is then told that nothing was found. (Told so before small talk,
+    a small model does nothing but apologise.) Errors: WindowFull when system prompt and prompt
+    alone don't fit.
     """
     room = limit - reserve
     used = tuple(hits)
 
     def messages(kept: Sequence[Turn]) -> list[Message]:
         last = quote(used, now) + prompt if used else prompt + (NOTHING_FOUND if missed else "")
-        return [*front(system, kept), Message("user", last)]
+        return [*front(system, kept, pins, now), Message("user", last)]
 
-    bare = count([*front(system, ()), Message("user", prompt)])
-    if bare > room:
+    alone = count([*front(system, ()), Message("user", prompt)])
+    if alone > room:
         raise WindowFull(
-            f"the prompt takes {bare} tokens, the window has room for {room}: shorten it"
+            f"the prompt takes {alone} tokens, the window has room for {room}: shorten it"
         )
+    bare = count([*front(system, (), pins, now), Message("user", prompt)])
+    if bare > room:
+        pins, bare = (), alone
     while used and count(messages(())) - bare > (room - bare) * MEMORY_SHARE:
         used = tuple(sorted(used, key=lambda hit: hit.score, reverse=True)[:-1])
     dropped = 0
@@ -87,15 +104,48 @@ def pack(
         dropped = starts[first] if first < len(starts) else len(history)
     last = messages(history[dropped:])
     if empty > room:  # the line that nothing was found is all that is over
-        last = [*front(system, ()), Message("user", prompt)]
-    return Window(tuple(last), count(last), limit, used, dropped)
+        last = [*front(system, (), pins, now), Message("user", prompt)]
+    quoted = _quoted(history[dropped:], pins)
+    return Window(tuple(last), count(last), limit, quoted, used, dropped)
 
 
-def front(system: str, history: Sequence[Turn]) -> list[Message]:
-    """The stable front of the window: system prompt, then history."""
+def choose_pins(
+    pinned: Sequence[Turn], system: str, *, count: Count, room: int, now: datetime
+) -> tuple[Hit, ...]:
+    """Those of `pinned`, the one pinned last first, that may stand in every window.
+
+    As many as fit into PIN_SHARE of the room beside the system prompt, so that they hang on nothing
+    that changes from turn to turn; one that is too long lets the others pass.
+    """
+    bare = count(front(system, ())) if system else 0
+    chosen: tuple[Hit, ...] = ()
+    for turn in pinned:
+        more = (*chosen, Hit(turn, 1 / (1 + math.exp(-PIN_ODDS)), parts={PINNED: PIN_ODDS}))
+        if count(front(system, (), more, now)) - bare <= (room - bare) * PIN_SHARE:
+            chosen = more
+    return chosen
+
+
+def front(
+    system: str,
+    history: Sequence[Turn],
+    pins: Sequence[Hit] = (),
+    now: datetime | None = None,
+) -> list[Message]:
+    """The stable front of the window: system prompt, pinned turns that aren't in the history, then
+    the history. `now` is needed with pins alone."""
+    if pins := _quoted(history, pins):
+        assert now is not None
+        system = f"{system}\n\n{fenced(pins, now)}".strip()
     start = [Message("system", system)] if system else []
     said = (turn for exchange in exchanges_of(history) for turn in exchange)
     return start + [Message(turn.role, turn.text) for turn in said]
+
+
+def _quoted(history: Sequence[Turn], pins: Sequence[Hit]) -> tuple[Hit, ...]:
+    """The pins that have to be quoted, since they don't stand in the history."""
+    there = {turn.id for exchange in exchanges_of(history) for turn in exchange}
+    return tuple(hit for hit in pins if hit.turn.id not in there)
 
 
 def exchanges_of(history: Sequence[Turn]) -> list[list[Turn]]:
@@ -116,15 +166,25 @@ def exchanges_of(history: Sequence[Turn]) -> list[list[Turn]]:
 
 
 def quote(hits: Sequence[Hit], now: datetime) -> str:
-    """Memories as the model reads them: dated, speaker-labelled, fenced, oldest first."""
+    """Memories as they stand before the prompt that they are for."""
+    return "\n".join([fenced(hits, now), "", QUESTION])
+
+
+def fenced(hits: Sequence[Hit], now: datetime) -> str:
+    """Memories as the model reads them: dated, speaker-labelled, fenced, oldest first.
+
+    The dates that they tell in words ("yesterday") are given as dates, too; one that a newer turn
+    supersedes is marked as earlier.
+    """
     lines = []
     for hit in sorted(hits, key=lambda hit: (hit.turn.at, hit.turn.id)):
         turn = hit.turn
         day = f"{turn.at.astimezone():%Y-%m-%d}"
-        said = clip(_unfenced(turn.text))
+        earlier = ", earlier" if hit.superseded_by is not None else ""
+        said = clip(_unfenced(resolved(clip(_unfenced(turn.text)), turn.at)))
         speaker = turn.speaker.title() if turn.speaker == turn.role else _unfenced(turn.speaker)
-        lines.append(f'[{ago(turn.at, now)}, {day}] {speaker}: "{said}"')
-    return "\n".join([OPENING, *lines, CLOSING, "", QUESTION])
+        lines.append(f'[{ago(turn.at, now)}, {day}{earlier}] {speaker}: "{said}"')
+    return "\n".join([OPENING, *lines, CLOSING])
 
 
 def _unfenced(text: str) -> str:

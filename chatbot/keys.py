@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,8 +141,7 @@ class InputLine:
 
     def _count(self) -> None:
         with suppress(MemoryFault):
-            counts = self.chat.memory.log.counts()
-            self.counted = f"{counts['turns']:,} turns remembered"
+            self.counted = remembered(self.chat.memory.log.counts())
             self._session.app.invalidate()
 
     def _toolbar(self) -> AnyFormattedText:
@@ -170,6 +169,12 @@ def toolbar(chat: "Chat", counted: str) -> str:
         "PRIVATE" if chat.private else "",
     ]
     return " " + " · ".join(filter(None, parts))
+
+
+def remembered(counts: Mapping[str, int]) -> str:
+    """How much there is in the memory, and how much of it comes with every prompt."""
+    pinned = f", {counts['pins']:,} pinned" if counts["pins"] else ""
+    return f"{counts['turns']:,} turns remembered{pinned}"
 
 
 def _model_state(chat: "Chat") -> str:

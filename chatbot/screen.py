@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 import time
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
@@ -56,10 +57,48 @@ def safe(text: str) -> str:
     return text.translate(_VISIBLE)
 
 
-def clip(text: str, length: int) -> str:
-    """The text in one line of at most `length` characters."""
+def columns(text: str) -> int:
+    """How many columns a terminal gives a line: two for a Korean syllable, none for an accent."""
+    return len(text) if text.isascii() else sum(map(_width, text))
+
+
+def _width(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf") or "\u1160" <= character <= "\u11ff":
+        return 0  # drawn onto the one before: accents, the later letters of a syllable
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def clip(text: str, width: int) -> str:
+    """The text in one line of at most `width` columns."""
     line = " ".join(text.split())
-    return line if len(line) <= length else line[: length - 1].rstrip() + "…"
+    return line if columns(line) <= width else _head(line, width - 1).rstrip() + "…"
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """The text in lines of at most `width` columns, broken at spaces where there are any."""
+    lines = [""]
+    for word in text.split():
+        left = width - columns(lines[-1])
+        if lines[-1] and columns(word) < left:
+            lines[-1] += f" {word}"
+            continue
+        if lines[-1]:
+            lines.append("")
+        while columns(word) > width and (head := _head(word, width)):
+            lines[-1:] = [head, ""]
+            word = word[len(head) :]
+        lines[-1] = word
+    return lines
+
+
+def _head(text: str, width: int) -> str:
+    """As much of the beginning of `text` as fits into `width` columns."""
+    used = 0
+    for place, character in enumerate(text):
+        used += _width(character)
+        if used > width:
+            return text[:place]
+    return text
 
 
 def wants_plain(file: TextIO) -> bool:

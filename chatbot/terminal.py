@@ -98,7 +98,8 @@ class Terminal:
     def _front(self) -> tuple[object, ...]:
         """What the front of the next window hangs on."""
         chat = self.chat
-        return chat.conversation, chat.private, len(chat.history), chat.settings.system
+        system = chat.settings.system
+        return chat.conversation, chat.private, len(chat.history), system, chat.pins
 
     def _command(self, text: str) -> None:
         outcome = commands.run(self, text)

@@ -5,7 +5,8 @@ MemoryFault
 │   └── NewerSchema      it was written by a newer version of this program
 ├── UnknownTurn          no turn has this id
 ├── UnknownConversation  no conversation has this id
-└── TransferFault        a file to import can't be read
+├── TransferFault        a file to import can't be read
+└── TooFewTurns          the log is too small to be tested
 """
 
 
@@ -31,3 +32,7 @@ class UnknownConversation(MemoryFault):
 
 class TransferFault(MemoryFault):
     """A file to import can't be read."""
+
+
+class TooFewTurns(MemoryFault):
+    """The log is too small to be tested."""

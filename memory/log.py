@@ -172,6 +172,13 @@ class Log:
             if connection.execute(pins.delete().where(pins.c.turn == id_)).rowcount == 0:
                 raise UnknownTurn(f"turn {id_} isn't pinned: `chatbot memory list --pinned`")
 
+    def pinned(self) -> list[Turn]:
+        """The standing turns that are pinned, the one pinned last first."""
+        query = _TURNS.where(turns.c.retracted == sa.false(), pins.c.turn.is_not(None))
+        with self.reading() as connection:
+            rows = connection.execute(query.order_by(pins.c.at.desc(), turns.c.id.desc())).all()
+        return [Turn(*row) for row in rows]
+
     def recalled(self, reply: int) -> list[Hit]:
         """The memories that a reply was given, best first; those forgotten since are left out."""
         query = (

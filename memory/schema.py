@@ -1,7 +1,8 @@
 """The database: its tables, its numbered migrations, and how a connection is opened.
 
-The log (conversations, turns, pins, recalled, drafts) is the truth. The caches (vectors and
-words) can be deleted at any time and are made again from it. Knows nothing of models or ranking.
+The log (conversations, turns, pins, recalled, drafts) is the truth. The caches (vectors, words and
+what is noted about them) can be deleted at any time and are made again from it. Knows nothing of
+models or ranking.
 """
 
 import os
@@ -100,13 +101,30 @@ counters = sa.Table(  # "removals": bumped when turns leave, so other processes 
     sa.Column("value", sa.Integer, nullable=False),
 )
 
+embedders = sa.Table(  # who made vectors, and how far its caches reach
+    "embedders",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("name", sa.String, nullable=False, unique=True),
+    sa.Column("indexed", sa.Integer, nullable=False),  # up to this turn all have words and vectors
+    sa.Column("file", sa.String),  # the approximate index in the folder index/; no other counts
+    sa.Column("filed", sa.Integer, nullable=False),  # it holds the vectors up to this `seq`
+)
+
 vectors = sa.Table(  # float16, unit length; several parts a turn
     "vectors",
     metadata,
-    sa.Column("turn", sa.ForeignKey("turns.id"), primary_key=True),
-    sa.Column("part", sa.Integer, primary_key=True),
-    sa.Column("embedder", sa.String, nullable=False),
+    sa.Column("seq", sa.Integer, primary_key=True),  # grows with every vector, never used again
+    sa.Column("turn", sa.ForeignKey("turns.id"), nullable=False),
+    sa.Column("part", sa.Integer, nullable=False),
+    sa.Column("embedder", sa.ForeignKey("embedders.id"), nullable=False),
     sa.Column("vector", sa.LargeBinary, nullable=False),
+)
+
+dropped = sa.Table(  # turns whose vectors were deleted: index files and, if they stand, catch_up
+    "dropped",  # must hear of it
+    metadata,
+    sa.Column("turn", sa.Integer, primary_key=True),
 )
 
 
@@ -172,8 +190,37 @@ def _caches(connection: sa.Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
+def _reach(connection: sa.Connection) -> None:
+    """What a large memory needs: rows that are found by number, and marks instead of scans."""
+    for statement in (
+        """CREATE TABLE embedders (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            name TEXT NOT NULL UNIQUE,
+            indexed INTEGER NOT NULL DEFAULT 0,
+            file TEXT,
+            filed INTEGER NOT NULL DEFAULT 0)""",
+        "INSERT INTO embedders (name) SELECT DISTINCT embedder FROM vectors",
+        "ALTER TABLE vectors RENAME TO vectors_before",
+        """CREATE TABLE vectors (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            turn INTEGER NOT NULL REFERENCES turns (id),
+            part INTEGER NOT NULL,
+            embedder INTEGER NOT NULL REFERENCES embedders (id),
+            vector BLOB NOT NULL,
+            UNIQUE (turn, part))""",
+        """INSERT INTO vectors (turn, part, embedder, vector)
+            SELECT turn, part, embedders.id, vector
+            FROM vectors_before JOIN embedders ON embedders.name = vectors_before.embedder
+            ORDER BY turn, part""",
+        "DROP TABLE vectors_before",
+        "CREATE TABLE dropped (turn INTEGER PRIMARY KEY)",
+        "CREATE INDEX turns_taken_back ON turns (id) WHERE retracted = 1",
+    ):
+        connection.exec_driver_sql(statement)
+
+
 # Append only: a migration that was ever released is never edited. Number n is MIGRATIONS[n - 1].
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_log, _caches)
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_log, _caches, _reach)
 
 
 def migrate(engine: sa.Engine, path: Path | None, to: int = len(MIGRATIONS)) -> None:

@@ -12,9 +12,11 @@ import sqlalchemy as sa
 
 from memory import words
 from memory.log import get_turns
+from memory.nearest import Nearest
 from memory.rank import Candidate
 from memory.schema import turns
-from memory.vectors import VectorIndex, Vectors
+from memory.vectors import Vectors
+from memory.within import within
 
 # Three times as many find at most 0.7 points more at twice the time: docs/experiments.md.
 DENSE = 80  # vectors taken from the vector index
@@ -36,7 +38,8 @@ class Scope:
     exclude: Collection[int] = ()
 
     def among(self) -> sa.Select[tuple[int]] | None:
-        """Selects the ids of the turns in scope; None when every turn is (but for `exclude`)."""
+        """Selects the ids of the turns in scope, those taken back included; None when every turn
+        is (but for `exclude`)."""
         conditions: list[sa.ColumnElement[bool]] = []
         if self.conversations is not None:
             conditions.append(turns.c.conversation.in_(self.conversations))
@@ -46,31 +49,32 @@ class Scope:
             conditions.append(turns.c.at < self.until)
         if not conditions:
             return None
-        return sa.select(turns.c.id).where(turns.c.retracted == sa.false(), *conditions)
+        return sa.select(turns.c.id).where(*conditions)  # read from an index alone
 
 
 def gather(
-    connection: sa.Connection, index: VectorIndex, query: str, vector: Vectors, scope: Scope
+    connection: sa.Connection, index: Nearest, query: str, vector: Vectors, scope: Scope
 ) -> tuple[list[Candidate], dict[str, float]]:
     """The candidates for a query, and the rarity of each of its words, for `rank`.
 
     `vector` (dimension,) is the query's.
     """
     among = scope.among()
-    within = None if among is None else np.array(connection.scalars(among).all(), dtype=np.int64)
-    near, _, _ = index.search(vector, DENSE + 2 * len(scope.exclude), within)
-    found = words.search(connection, query, among=among)
+    inside = None if among is None else within(connection, among)
+    near, _, _ = index.search(vector, DENSE + 2 * len(scope.exclude), inside)
+    found = words.search(connection, query, among=inside)
     nearest = list(dict.fromkeys(near.tolist()))
     worded = [turn for turn, _ in found.best(LEXICAL)]
     before, pool = _with_neighbours(connection, nearest, worded)
     wanted = pool - set(scope.exclude)
-    if within is not None:
-        wanted &= set(within.tolist())
+    if inside is not None:
+        wanted = set(inside.keep(np.array(sorted(wanted), dtype=np.int64)).tolist())
     standing = get_turns(connection, sorted(wanted))
     own, around = (index.cosines(vector, standing, part) for part in (0, 1))
+    held = words.scores(connection, found, list(standing))
     candidates = [
         Candidate(turn, before.get(id_), (own[id_], around.get(id_, own[id_])), row)
-        for (id_, turn), row in zip(standing.items(), found.of(list(standing)), strict=True)
+        for (id_, turn), row in zip(standing.items(), held, strict=True)
         if id_ in own
     ]
     return candidates, dict(found.rarity)

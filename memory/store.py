@@ -1,7 +1,8 @@
 """The memory: remember turns, recall what bears on a query, forget, pin, verify.
 
-Ties the log (the truth) to its caches: vectors and words in the same database, the FAISS index in
-this process. Knows nothing about windows, models that answer, or terminals.
+Ties the log (the truth) to its caches: vectors and words in the same database, the exact index in
+this process, and of a large memory the approximate one in a file. Knows nothing about windows,
+models that answer, or terminals.
 """
 
 import sqlite3
@@ -10,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +19,19 @@ import sqlalchemy as sa
 
 from memory.errors import UnknownTurn
 from memory.log import Log, Making, at_most, delete_turns, get_turns
-from memory.schema import conversations, turns, vectors
+from memory.schema import conversations, dropped, embedders, turns, vectors
 from memory.types import Hit, Role, Turn
 
 if TYPE_CHECKING:  # NumPy and FAISS are loaded by the first recall, not by a list
     from memory.embed import Embedder
-    from memory.vectors import VectorIndex
+    from memory.nearest import Nearest
 
 BATCH = 64  # turns embedded and committed at once: a killed process loses no more work than that
 BEFORE = 2  # predecessors in the conversation that a turn is embedded with
+EXACT = 100_000  # vectors that the exact index in this process holds before a file is built
+AT_ONCE = 4 * EXACT  # without a file: so many make even a recall wait for one
+LOADED = 20_000  # vectors read at once
+PROBED = 32  # turns, spread over the memory, that are looked at when it is opened
 
 Progress = Callable[[str, int, int], None]  # what is being done, how much is done, of how much
 
@@ -43,6 +49,8 @@ class Report:
     words_missing: int
     words_orphaned: int
     damage: tuple[str, ...]
+    file_missing: int = 0  # codes that the file of the approximate index lacks
+    file_orphaned: int = 0
     repaired: bool = False
 
     @property
@@ -52,6 +60,8 @@ class Report:
             self.vectors_orphaned,
             self.words_missing,
             self.words_orphaned,
+            self.file_missing,
+            self.file_orphaned,
         )
         return not any(faults) and not self.damage
 
@@ -67,9 +77,11 @@ class Memory:
         self.log = Log(path)
         self._open_embedder = embedder
         self._embedder: Embedder | None = None
-        self._index: VectorIndex | None = None
+        self._maker = 0  # the embedder's row
+        self._index: Nearest | None = None
+        self._file: str | None = None  # the index file that `_index` uses
         self._indexed = 0  # every standing turn up to this id has its words and vectors stored
-        self._loaded = 0  # every stored vector of a turn up to this id is in the FAISS index
+        self._loaded = 0  # every stored vector up to this `seq` is in the index
         self._removals = -1  # the counter of removals when the index was last brought in line
         self._lock = threading.RLock()
 
@@ -127,8 +139,9 @@ class Memory:
                 if unknown := [id_ for id_ in doomed if id_ not in known]:
                     raise UnknownTurn(f"no turn {unknown[0]}: `chatbot memory list` shows the ids")
                 _drop_vectors(connection, _after(connection, doomed))
-                _drop_caches(connection, doomed)
+                _drop_caches(connection, doomed, scrub=True)
                 gone = delete_turns(connection, doomed)
+            self._settle()
             self._scrub()
             return gone
 
@@ -196,11 +209,9 @@ class Memory:
         return worth_giving(self.recall(query, 3 * k, exclude=exclude, now=now), k)
 
     @property
-    def vectors(self) -> "VectorIndex":
-        """The FAISS index, up to date with the log."""
+    def vectors(self) -> "Nearest":
+        """The vector index, up to date with the log."""
         self.catch_up()
-        if self._index is None:
-            self._load()
         assert self._index is not None
         return self._index
 
@@ -209,43 +220,54 @@ class Memory:
     def catch_up(self, progress: Progress | None = None) -> int:
         """Index what the log has and the caches don't, whoever wrote it; return how many turns.
 
-        `progress` is told of every batch, if there is more than one.
+        `progress` is told of every batch, if there is more than one, and of the building of an
+        index file, which takes minutes in a large memory and so waits for a call that shows it.
         Vectors of another embedder are made anew. Each batch is committed, so an interrupted
         catch-up goes on where it was.
         """
         with self._lock:
-            newest, removals = self._state()
-            if removals != self._removals:
+            newest, removals, file = self._state()
+            changed = removals != self._removals
+            if changed:
                 self._drop_stale()
-                self._index, self._indexed, self._loaded = None, 0, 0
-                self._removals = removals
-            if newest <= self._indexed and newest <= self._loaded:
+                self._settle()
+                self._index, self._indexed = None, self._mark()
+            if file != self._file:
+                self._index = None
+            idle = self._index is not None and newest <= self._indexed and not changed
+            if idle and progress is None:
                 return 0
-            missing = self._missing(self._indexed)
-            for start in range(0, len(missing), BATCH):
-                self._index_batch(missing[start : start + BATCH])
-                if progress is not None and len(missing) > BATCH:
-                    progress("indexing", min(start + BATCH, len(missing)), len(missing))
-            self._indexed = newest
-            self._load()
-            return len(missing)
+            count = self._index_missing(newest, progress)
+            self._removals, self._indexed = removals, newest
+            self._load(progress)
+            return count
 
     def backlog(self) -> int:
-        """How many turns were logged since the last one that was indexed; needs no embedder."""
+        """How many turns wait for catch_up, and vectors for an index file if one is due.
+
+        Needs no embedder.
+        """
         newest = sa.select(sa.func.coalesce(sa.func.max(vectors.c.turn), 0)).scalar_subquery()
         query = sa.select(sa.func.count()).select_from(turns).where(turns.c.id > newest)
         with self.log.reading() as connection:
-            return connection.scalar(query) or 0
+            turns_ = connection.scalar(query) or 0
+            latest = sa.select(vectors.c.embedder).order_by(vectors.c.seq.desc()).limit(1)
+            maker = connection.scalar(latest) or 0
+            row = connection.exec_driver_sql(_UNFILED, (maker,)).first()
+        unfiled = 0 if row is None or self.log.path is None else row[1]
+        return turns_ + (unfiled if unfiled > EXACT else 0)
 
     def rebuild(self, progress: Progress | None = None) -> int:
-        """Make the word index and the FAISS index anew; stored vectors are kept."""
+        """Make the word index and the vector index anew; stored vectors are kept."""
         from memory import words
 
         with self._lock:
             with self.log.writing() as connection:
                 words.clear(connection)
-            self._index, self._indexed, self._loaded = None, 0, 0
-            return self.catch_up(progress)
+                _start_over(connection)
+                _disown(connection)
+            self._removals = -1
+            return self.catch_up(progress or _unseen)
 
     def verify(self, repair: bool = True, progress: Progress | None = None) -> Report:
         """Compare log, vectors and words row by row, and mend the caches if `repair`."""
@@ -258,7 +280,8 @@ class Memory:
 
     def _look(self) -> Report:
         """Compare log, vectors and words, changing nothing."""
-        embedded = sa.select(vectors.c.turn).where(vectors.c.embedder == self.embedder.id)
+        embedded = sa.select(vectors.c.turn).join(embedders)
+        embedded = embedded.where(embedders.c.name == self.embedder.id)
         with self.log.writing() as connection:  # the words' own check wants the write lock
             damage = _damage(connection)
             standing = set(connection.scalars(_STANDING))
@@ -266,6 +289,7 @@ class Memory:
             with_vectors = set(connection.scalars(embedded))
             with_vectors -= set(connection.scalars(_malformed(self.embedder)))
             with_words = set(connection.scalars(_WORDED))
+            lost, stray = self._look_at_file(connection)
         return Report(
             turns=len(standing),
             vectors_missing=len(standing - with_vectors),
@@ -273,7 +297,26 @@ class Memory:
             words_missing=len(standing - with_words),
             words_orphaned=len(with_words - standing),
             damage=tuple(damage),
+            file_missing=lost,
+            file_orphaned=stray,
         )
+
+    def _look_at_file(self, connection: sa.Connection) -> tuple[int, int]:
+        """How many codes the index file lacks, and how many it holds for nothing."""
+        from memory import files
+
+        row = connection.execute(_MAKERS.where(embedders.c.name == self.embedder.id)).first()
+        if row is None or row.file is None:
+            return 0, 0
+        codes = files.open_codes(self.log, row.file, self.embedder.dimension)
+        held = set() if codes is None else set(codes.ids().tolist())
+        query = sa.select(vectors.c.turn, vectors.c.part).where(
+            vectors.c.embedder == row.id,
+            vectors.c.seq <= row.filed,
+            sa.func.length(vectors.c.vector) == 2 * self.embedder.dimension,
+        )
+        ids = {turn << 3 | part for turn, part in connection.execute(query)}
+        return len(ids - held), len(held - ids)
 
     def _repair(self, report: Report, progress: Progress | None) -> None:
         from memory import words
@@ -283,112 +326,215 @@ class Memory:
                 words.clear(connection)
             cached = set(connection.scalars(sa.select(vectors.c.turn)))
             cached |= set(connection.scalars(_WORDED))
-            _drop_caches(connection, sorted(cached.difference(connection.scalars(_STANDING))))
+            orphans = sorted(cached.difference(connection.scalars(_STANDING)))
+            _drop_caches(connection, orphans, scrub=True)
             _drop_vectors(connection, _ids(connection, _malformed(self.embedder)))
-        self._index, self._indexed, self._loaded = None, 0, 0
-        self.catch_up(progress)
+            _start_over(connection)
+            if report.file_missing or report.file_orphaned:
+                _disown(connection)
+        self._removals = -1
+        self.catch_up(progress or _unseen)
 
     def stats(self) -> dict[str, int | str]:
         """Counts of the log and its caches, the embedder of the vectors, and sizes in bytes."""
         with self.log.reading() as connection:
             stored = connection.scalar(sa.select(sa.func.count()).select_from(vectors)) or 0
-            maker = connection.scalar(sa.select(vectors.c.embedder).limit(1))
-        size = self.log.path.stat().st_size if self.log.path else 0
+            named = connection.scalars(sa.select(embedders.c.file).where(embedders.c.file != ""))
+            path = self.log.path
+            files = [path.parent / "index" / name for name in named] if path else []
+            maker = connection.scalar(
+                sa.select(embedders.c.name).join(vectors).order_by(vectors.c.seq.desc()).limit(1)
+            )
         return {
             **self.log.counts(),
             "vectors": stored,
             "embedder": maker or "",
-            "bytes": size,
+            "bytes": path.stat().st_size if path else 0,
+            "index_bytes": sum(file.stat().st_size for file in files if file.exists()),
         }
 
-    def _state(self) -> tuple[int, int]:
-        """The newest turn's id, and the counter of removals. Asked at every recall: plain SQL."""
-        query = "SELECT max(id), (SELECT value FROM counters WHERE name = 'removals') FROM turns"
+    def _state(self) -> tuple[int, int, str | None]:
+        """The newest turn's id, the counter of removals, and the index file that counts. Asked at
+        every recall: plain SQL."""
         with self.log.reading() as connection:
-            newest, removals = connection.exec_driver_sql(query).one()
-        return newest or 0, removals
+            newest, removals, file = connection.exec_driver_sql(_STATE, (self._maker,)).one()
+        return newest or 0, removals, file
+
+    def _mark(self) -> int:
+        """Up to which turn all have words and vectors: what is noted, unless a look at some turns
+        finds it wrong."""
+        maker = self.embedder.id
+        with self.log.reading() as connection:
+            row = connection.execute(_MAKERS.where(embedders.c.name == maker)).first()
+            lacking = (
+                row and connection.exec_driver_sql(_PROBE, (row.indexed, PROBED, row.id)).first()
+            )
+        if row is not None and lacking is None:
+            self._maker = row.id
+            return int(row.indexed)
+        with self.log.writing() as connection:
+            self._maker = _own_row(connection, maker)
+            _start_over(connection, self._maker)
+        return 0
 
     def _missing(self, after: int) -> list[int]:
-        """Ids of standing turns later than `after` that lack words or this embedder's vectors."""
+        """Ids of standing turns that lack words or this embedder's vectors: those later than
+        `after`, and those whose vectors were dropped."""
         embedded = sa.select(vectors.c.turn).where(
             vectors.c.turn > after,
-            vectors.c.embedder == self.embedder.id,
+            vectors.c.embedder == self._maker,
         )
-        worded = _WORDED.where(sa.literal_column("rowid") > after)
-        query = (
-            _STANDING.where(turns.c.id > after)
-            .where(turns.c.id.not_in(embedded) | turns.c.id.not_in(worded))
-            .order_by(turns.c.id)
+        worded = _WORDED.where(sa.literal_column("id") > after)
+        later = _STANDING.where(turns.c.id > after).where(
+            turns.c.id.not_in(embedded) | turns.c.id.not_in(worded)
         )
+        own = sa.select(vectors.c.turn).where(vectors.c.turn == turns.c.id)
+        again = _STANDING.where(turns.c.id.in_(sa.select(dropped.c.turn)), ~own.exists())
         with self.log.reading() as connection:
-            return list(connection.scalars(query))
+            return sorted({*_ids(connection, later), *_ids(connection, again)})
+
+    def _index_missing(self, newest: int, progress: Progress | None) -> int:
+        missing = self._missing(self._indexed)
+        for start in range(0, len(missing), BATCH):
+            self._index_batch(missing[start : start + BATCH])
+            if progress is not None and len(missing) > BATCH:
+                progress("indexing", min(start + BATCH, len(missing)), len(missing))
+        if newest - self._indexed >= BATCH:  # what others have indexed, too, needs no second look
+            with self.log.writing() as connection:
+                self._note(connection, newest)
+        if missing:
+            self._settle()
+        return len(missing)
 
     def _index_batch(self, ids: Sequence[int]) -> None:
         from memory import words
         from memory.embed import passages
         from memory.vectors import to_bytes
 
-        maker = self.embedder.id
         with self.log.reading() as connection:
             embedded = sa.select(vectors.c.turn).where(
-                vectors.c.embedder == maker, vectors.c.turn.in_(ids)
+                vectors.c.embedder == self._maker, vectors.c.turn.in_(ids)
             )
             unembedded = set(ids) - set(connection.scalars(embedded))
-            batch = list(get_turns(connection, unembedded).values())
-            texts = [passages(turn, _before(connection, turn)) for turn in batch]
+            batch = get_turns(connection, sorted(unembedded))
+            before = _before(connection, batch.values())
+            texts = [passages(turn, before[turn.id]) for turn in batch.values()]
         rows = iter(self.embedder.embed([text for some in texts for text in some]))
         values = [
-            {"turn": turn.id, "part": part, "embedder": maker, "vector": to_bytes(next(rows))}
-            for turn, some in zip(batch, texts, strict=True)
+            {"turn": id_, "part": part, "embedder": self._maker, "vector": to_bytes(next(rows))}
+            for id_, some in zip(batch, texts, strict=True)
             for part in range(len(some))
         ]
         with self.log.writing() as connection:
             # Some may have been forgotten meanwhile, or indexed by another process.
             standing = get_turns(connection, ids)
-            worded = _WORDED.where(sa.literal_column("rowid").in_(list(standing)))
-            for id_ in set(standing).difference(connection.scalars(worded)):
-                words.add(connection, id_, standing[id_].text)
+            worded = set(connection.scalars(_WORDED.where(sa.literal_column("id").in_(ids))))
+            words.add_all(
+                connection, {id_: standing[id_].text for id_ in standing if id_ not in worded}
+            )
             connection.execute(vectors.delete().where(vectors.c.turn.in_(unembedded)))
             if kept := [value for value in values if value["turn"] in standing]:
                 connection.execute(vectors.insert(), kept)
+            self._note(connection, ids[-1])
 
-    def _load(self) -> None:
-        """Bring the FAISS index up to what is stored."""
-        import numpy as np
+    def _note(self, connection: sa.Connection, reached: int) -> None:
+        """Raise the mark, unless another process has lowered it; other embedders lose theirs."""
+        mark = embedders.update().where(
+            embedders.c.id == self._maker,
+            embedders.c.indexed.between(self._indexed, reached),
+        )
+        connection.execute(mark.values(indexed=reached))
+        others = (embedders.c.id != self._maker) & (embedders.c.indexed > 0)
+        connection.execute(embedders.update().where(others).values(indexed=0, file=None, filed=0))
 
-        from memory.vectors import VectorIndex, from_bytes
+    def _load(self, progress: Progress | None) -> None:
+        """Bring the index up to what is stored, with a new file first if one is due."""
+        from memory import files
 
         if self._index is None:
-            self._index = VectorIndex(self.embedder.dimension)
-            self._loaded = 0
-        query = (
-            sa.select(vectors.c.turn, vectors.c.part, vectors.c.vector)
-            .where(vectors.c.turn > self._loaded, vectors.c.embedder == self.embedder.id)
-            .where(vectors.c.turn.in_(_STANDING.where(turns.c.id > self._loaded)))
-        )
+            self._index = self._open()
+        if self._wants_file(progress):
+            self._index = None
+            told = None if progress is None else partial(progress, "building the index")
+            files.build(self.log, self._maker, self.embedder.dimension, told)
+            self._index = self._open()
+        self._load_recent(self._index)
+
+    def _open(self) -> "Nearest":
+        """The index with its file, and none of the vectors that the file lacks."""
+        from memory import files
+        from memory.nearest import Nearest, Stored
+        from memory.vectors import VectorIndex
+
+        dimension = self.embedder.dimension
         with self.log.reading() as connection:
-            rows = connection.execute(query).all()
-        if rows:
-            ids, parts, blobs = zip(*rows, strict=True)
-            stored = from_bytes(list(blobs), self.embedder.dimension)
-            self._index.add(np.array(ids), np.array(parts), stored)
-        self._loaded = self._indexed
+            row = connection.execute(_MAKERS.where(embedders.c.id == self._maker)).one()
+            last = connection.exec_driver_sql("SELECT max(seq) FROM vectors").scalar() or 0
+        codes = files.open_codes(self.log, row.file, dimension)
+        if codes is None and row.file is not None:  # it is gone, or damaged
+            with self.log.writing() as connection:
+                _disown(connection, self._maker)
+        self._file = row.file if codes else None
+        # Without a file, while another process builds one, the latest must do.
+        self._loaded = row.filed if codes else max(0, last - AT_ONCE)
+        return Nearest(VectorIndex(dimension), codes, Stored(self.log, self._maker, dimension))
+
+    def _wants_file(self, progress: Progress | None) -> bool:
+        """Whether to build an index file now: there is enough for one, and somebody sees why it
+        takes long, or too little could be searched without."""
+        if self.log.path is None:
+            return False
+        with self.log.reading() as connection:
+            file, unfiled = connection.exec_driver_sql(_UNFILED, (self._maker,)).one()
+        if progress is not None:
+            return int(unfiled) > EXACT
+        return file is None and int(unfiled) > AT_ONCE
+
+    def _load_recent(self, index: "Nearest") -> None:
+        """Add to the exact index what was stored since; vectors of a wrong length are made anew."""
+        import numpy as np
+
+        from memory.vectors import from_bytes
+
+        wrong: set[int] = set()
+        while True:
+            with self.log.reading() as connection:
+                rows = connection.exec_driver_sql(
+                    _RECENT, (self._loaded, self._maker, LOADED)
+                ).all()
+            if not rows:
+                break
+            right = [row for row in rows if len(row[3]) == 2 * self.embedder.dimension]
+            wrong |= {row[1] for row in rows} - {row[1] for row in right}
+            if right:
+                _, ids, parts, blobs = zip(*right, strict=True)
+                stored = from_bytes(blobs, self.embedder.dimension)
+                index.recent.add(np.array(ids), np.array(parts), stored)
+            self._loaded = rows[-1][0]
+        if wrong:
+            with self.log.writing() as connection:
+                _drop_vectors(connection, sorted(wrong))
+            self._index_batch(sorted(wrong))
+            self._settle()
+            self._load_recent(index)
 
     def _drop_stale(self) -> None:
-        """Take out of the caches what was taken back, what was embedded with it, and vectors of
-        a length that the embedder can't have made."""
+        """Take out of the caches what was taken back, and what was embedded with it."""
+        own = sa.select(vectors.c.turn).where(vectors.c.turn == turns.c.id)
+        query = sa.select(turns.c.id).where(turns.c.retracted == sa.true(), own.exists())
         with self.log.reading() as connection:
-            taken_back = _ids(
-                connection,
-                sa.select(turns.c.id)
-                .where(turns.c.retracted == sa.true())
-                .where(turns.c.id.in_(sa.select(vectors.c.turn))),
-            )
-            stale = _after(connection, taken_back) + _ids(connection, _malformed(self.embedder))
+            taken_back = _ids(connection, query)
+            stale = _after(connection, taken_back)
         if taken_back or stale:
             with self.log.writing() as connection:
                 _drop_caches(connection, taken_back)
                 _drop_vectors(connection, stale)
+
+    def _settle(self) -> None:
+        """Let the index file lose what was dropped."""
+        from memory import files
+
+        files.settle(self.log)
 
     def _scrub(self) -> None:
         """Leave no deleted text in the write-ahead log; another reader may put that off."""
@@ -402,7 +548,32 @@ _STANDING = sa.select(turns.c.id).where(
     turns.c.retracted == sa.false(), sa.func.trim(turns.c.text, " \t\n\r\f\v") != ""
 )
 
-_WORDED = sa.select(sa.literal_column("rowid", sa.Integer)).select_from(sa.text("words"))
+_WORDED = sa.select(sa.literal_column("id", sa.Integer)).select_from(sa.text("words_docsize"))
+
+_MAKERS = sa.select(embedders)
+
+_STATE = """
+    SELECT max(id), (SELECT value FROM counters WHERE name = 'removals'),
+        (SELECT file FROM embedders WHERE id = ?)
+    FROM turns"""
+
+# A standing turn, of some that are spread evenly up to the mark, that lacks words or vectors.
+_PROBE = """
+    WITH RECURSIVE probed(number, step) AS (
+        SELECT ?1, max(1, ?1 / ?2)
+        UNION ALL SELECT number - step, step FROM probed WHERE number > step)
+    SELECT id FROM probed JOIN turns ON id = number
+    WHERE NOT retracted AND trim(text, ' ' || char(9, 10, 11, 12, 13)) != '' AND NOT (
+        EXISTS (SELECT 1 FROM words_docsize WHERE words_docsize.id = turns.id)
+        AND EXISTS (SELECT 1 FROM vectors WHERE turn = turns.id AND embedder = ?3))
+    LIMIT 1"""
+
+_UNFILED = """
+    SELECT file, coalesce((SELECT max(seq) FROM vectors), 0) - filed FROM embedders WHERE id = ?"""
+
+_RECENT = """
+    SELECT seq, turn, part, vector FROM vectors WHERE seq > ? AND embedder = ?
+    ORDER BY seq LIMIT ?"""
 
 
 def _ids(connection: sa.Connection, query: sa.Select[tuple[int]]) -> list[int]:
@@ -411,22 +582,57 @@ def _ids(connection: sa.Connection, query: sa.Select[tuple[int]]) -> list[int]:
 
 def _malformed(embedder: "Embedder") -> sa.Select[tuple[int]]:
     """Turns with a vector of this embedder whose length is wrong: 2 bytes a number."""
-    return sa.select(vectors.c.turn).where(
-        vectors.c.embedder == embedder.id,
-        sa.func.length(vectors.c.vector) != 2 * embedder.dimension,
+    return (
+        sa.select(vectors.c.turn)
+        .join(embedders)
+        .where(
+            embedders.c.name == embedder.id,
+            sa.func.length(vectors.c.vector) != 2 * embedder.dimension,
+        )
     )
 
 
-def _drop_caches(connection: sa.Connection, ids: Sequence[int]) -> None:
+def _own_row(connection: sa.Connection, maker: str) -> int:
+    """The row of the embedder `maker`, made if there is none."""
+    found = connection.scalar(sa.select(embedders.c.id).where(embedders.c.name == maker))
+    if found is not None:
+        return int(found)
+    row = {"name": maker, "indexed": 0, "filed": 0}
+    return int(connection.execute(embedders.insert().values(row)).lastrowid)
+
+
+def _start_over(connection: sa.Connection, maker: int | None = None) -> None:
+    """Lower the mark of this embedder, or of all: the next catch-up looks at every turn."""
+    update = embedders.update().values(indexed=0)
+    connection.execute(update if maker is None else update.where(embedders.c.id == maker))
+
+
+def _disown(connection: sa.Connection, maker: int | None = None) -> None:
+    """Let the index file of this embedder, or of all, count no more."""
+    update = embedders.update().values(file=None, filed=0)
+    connection.execute(update if maker is None else update.where(embedders.c.id == maker))
+
+
+def _unseen(what: str, done: int, total: int) -> None:
+    """Progress that nobody looks at, where a call may take its time all the same."""
+
+
+def _drop_caches(connection: sa.Connection, ids: Sequence[int], *, scrub: bool = False) -> None:
+    """`scrub` also merges the word index, so that no trace of the words stays: slow if large."""
     from memory import words
 
     _drop_vectors(connection, ids)
-    words.remove(connection, ids)
+    words.remove(connection, ids, scrub=scrub)
 
 
 def _drop_vectors(connection: sa.Connection, ids: Sequence[int]) -> None:
     for some in at_most(ids):
-        connection.execute(vectors.delete().where(vectors.c.turn.in_(some)))
+        had = connection.scalars(
+            vectors.delete().where(vectors.c.turn.in_(some)).returning(vectors.c.turn)
+        )
+        rows = [{"turn": turn} for turn in sorted(set(had))]
+        if rows:
+            connection.execute(dropped.insert().prefix_with("OR IGNORE"), rows)
 
 
 def _after(connection: sa.Connection, ids: Sequence[int]) -> list[int]:
@@ -452,11 +658,19 @@ def _damage(connection: sa.Connection) -> list[str]:
     return damage
 
 
-def _before(connection: sa.Connection, turn: Turn) -> list[Turn]:
-    """The standing turns just before `turn` in its conversation, oldest first."""
-    ids = connection.scalars(
-        _STANDING.where(turns.c.conversation == turn.conversation, turns.c.id < turn.id)
-        .order_by(turns.c.id.desc())
-        .limit(BEFORE)
-    )
-    return sorted(get_turns(connection, ids).values(), key=lambda earlier: earlier.id)
+def _before(connection: sa.Connection, batch: Collection[Turn]) -> dict[int, list[Turn]]:
+    """For each turn the standing ones just before it in its conversation, oldest first."""
+    ids = {
+        turn.id: connection.exec_driver_sql(_EARLIER, (turn.conversation, turn.id, BEFORE))
+        .scalars()
+        .all()
+        for turn in batch
+    }
+    found = get_turns(connection, {id_ for some in ids.values() for id_ in some})
+    return {turn: [found[id_] for id_ in reversed(some)] for turn, some in ids.items()}
+
+
+_EARLIER = """
+    SELECT id FROM turns WHERE conversation = ? AND id < ? AND NOT retracted
+        AND trim(text, ' ' || char(9, 10, 11, 12, 13)) != ''
+    ORDER BY id DESC LIMIT ?"""

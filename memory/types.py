@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+PINNED = "pinned"  # the part of a hit that is given because it is pinned, whatever was asked
+
 Role = Literal["user", "assistant"]
 Status = Literal["complete", "interrupted", "failed"]
 
@@ -52,6 +54,7 @@ class Hit:
     `score` lies in (0, 1) and means the same for every query: higher is nearer. It is the logistic
     of the sum of `parts`, each part's share in log-odds. `dense` is the turn's best cosine to the
     query (-1 to 1) and `lexical` its BM25 score (0 and up, 0 when no word is shared).
+    `superseded_by` is the id of a newer turn that tells of the same thing, if there is one.
     """
 
     turn: Turn
@@ -59,3 +62,4 @@ class Hit:
     dense: float = 0.0
     lexical: float = 0.0
     parts: Mapping[str, float] = field(default_factory=dict)
+    superseded_by: int | None = None

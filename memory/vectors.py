@@ -5,7 +5,7 @@ of texts or ranking. FAISS takes a duplicate id silently, pads short answers wit
 zero vector with anything: all three are kept out here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ _PART_BITS = 3  # a FAISS id is turn << 3 | part: at most 8 vectors a turn
 
 Ids = NDArray[np.int64]
 Vectors = NDArray[np.float32]
+Bitmap = NDArray[np.uint8]
 
 
 class VectorIndex:
@@ -23,7 +24,7 @@ class VectorIndex:
     def __init__(self, dimension: int) -> None:
         import faiss
 
-        self._faiss = faiss
+        self._faiss: Any = faiss
         self.dimension = dimension
         # float16, as the vectors are stored: exact for them, and searched in half the memory.
         flat = faiss.IndexScalarQuantizer(
@@ -48,7 +49,7 @@ class VectorIndex:
         """
         if vectors.ndim != 2 or vectors.shape != (len(turns), self.dimension):
             raise ValueError(f"shape {vectors.shape} != ({len(turns)}, {self.dimension})")
-        ids = turns.astype(np.int64) << _PART_BITS | parts.astype(np.int64)
+        ids = pack(turns, parts)
         self._remove_ids(self._ids.intersection(ids.tolist()))
         self._index.add_with_ids(np.ascontiguousarray(vectors, dtype=np.float32), ids)
         self._ids.update(ids.tolist())
@@ -70,14 +71,11 @@ class VectorIndex:
             return empty, empty, np.empty(0, dtype=np.float32)
         options = {}
         if among is not None:
-            ids = (among[:, None] << _PART_BITS | np.arange(1 << _PART_BITS)).ravel()
-            ids = np.ascontiguousarray(ids, dtype=np.int64)
-            selector = self._faiss.IDSelectorBatch(ids)
-            options["params"] = self._faiss.SearchParameters(sel=selector)  # type: ignore[call-arg]
+            selector = self._faiss.IDSelectorBitmap(bitmap(among))
+            options["params"] = self._faiss.SearchParameters(sel=selector)
         cosines, found = self._index.search(query[None, :].astype(np.float32), k, **options)
         real = found[0] >= 0
-        ids = found[0][real]
-        return ids >> _PART_BITS, ids & ((1 << _PART_BITS) - 1), cosines[0][real]
+        return *unpack(found[0][real]), cosines[0][real]
 
     def cosines(self, query: Vectors, turns: Iterable[int], part: int) -> dict[int, float]:
         """The cosine of `query` (dimension,) to this part of each of `turns` that has it."""
@@ -94,12 +92,29 @@ class VectorIndex:
             self._ids -= ids
 
 
+def pack(turns: Ids, parts: Ids) -> Ids:
+    """One id for each vector."""
+    return turns.astype(np.int64) << _PART_BITS | parts.astype(np.int64)
+
+
+def unpack(ids: Ids) -> tuple[Ids, Ids]:
+    """The turns and parts of ids."""
+    return ids >> _PART_BITS, ids & ((1 << _PART_BITS) - 1)
+
+
+def bitmap(turns: Ids) -> Bitmap:
+    """One bit for each id, lowest first, set for every part of `turns`: a turn is a byte."""
+    bits = np.zeros(int(turns.max(initial=0)) + 1, dtype=np.uint8)
+    bits[turns] = 255
+    return bits
+
+
 def to_bytes(vector: Vectors) -> bytes:
     """A vector as it is stored: float16, little-endian."""
     return vector.astype("<f2").tobytes()
 
 
-def from_bytes(blobs: list[bytes], dimension: int) -> Vectors:
+def from_bytes(blobs: Sequence[bytes], dimension: int) -> Vectors:
     """Stored vectors, shape (n, dimension). Errors: ValueError when one has another length."""
     rows = np.frombuffer(b"".join(blobs), dtype="<f2")
     return rows.reshape(len(blobs), dimension).astype(np.float32)

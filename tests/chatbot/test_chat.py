@@ -274,3 +274,78 @@ def test_a_prompt_that_got_no_reply_can_be_recalled(memory: Memory, home: Path) 
     parrot.script = ("ok",)
     list(chat.turn("What is my dog called?"))
     assert "Biscuit" in parrot.shown[-1][-1].content
+
+
+def test_pins_come_with_every_prompt_until_they_are_unpinned(
+    chat: Chat, parrot: Parrot, memory: Memory
+) -> None:
+    fact = memory.remember("user", "I am allergic to shellfish.")
+    memory.remember("user", "The weather was dreadful in the mountains.")
+    chat.wait()
+    chat.pin(fact.id)
+    for prompt in ("Good morning!", "How does a jigsaw work?"):
+        list(chat.turn(prompt))
+        assert "allergic to shellfish" in parrot.shown[-1][0].content
+        assert chat.last is not None
+        assert [hit.turn.id for hit in chat.last.hits] == [fact.id]
+        assert [hit.turn.id for hit in memory.log.recalled(chat.last.reply.id)] == [fact.id]
+    assert parrot.shown[-1][0] == parrot.shown[-2][0]  # the KV cache holds
+    chat.unpin(fact.id)
+    list(chat.turn("Good night!"))
+    assert "shellfish" not in parrot.shown[-1][0].content
+
+
+def test_a_pin_that_answers_is_quoted_with_the_question_too(
+    chat: Chat, parrot: Parrot, memory: Memory
+) -> None:
+    fact = memory.remember("user", "My dog is called Biscuit, he is a beagle.")
+    memory.pin(fact.id)  # by another process, say
+    list(chat.turn("What is my dog called?"))
+    assert chat.last is not None and len(chat.last.hits) == 1
+    assert chat.last.hits[0].dense > 0.5  # its recall is what is shown of it
+    assert "Biscuit" in parrot.shown[-1][-1].content
+
+
+def test_pins_follow_what_happens_to_their_turns(
+    chat: Chat, parrot: Parrot, memory: Memory
+) -> None:
+    list(chat.turn("My dog is called Biscuit."))
+    chat.pin(chat.history[0].id)
+    list(chat.turn("hello"))
+    assert "Biscuit" not in parrot.shown[-1][0].content  # it stands in the history
+    first = chat.history[0].id
+    chat.new()
+    list(chat.turn("hello"))
+    assert "Biscuit" in parrot.shown[-1][0].content
+    chat.forget([first])
+    list(chat.turn("hello"))
+    assert not any("Biscuit" in message.content for message in parrot.shown[-1])
+
+
+def test_pins_come_with_private_prompts_but_not_without_memory(
+    parrot: Parrot, memory: Memory, home: Path
+) -> None:
+    fact = memory.remember("user", "I am allergic to shellfish.")
+    memory.pin(fact.id)
+    chat = chat_with(parrot, memory, home)
+    chat.new(private=True)
+    list(chat.turn("hello"))
+    assert "shellfish" in parrot.shown[-1][0].content
+    chat = chat_with(parrot, memory, home, recall=False)
+    list(chat.turn("hello"))
+    assert "shellfish" not in parrot.shown[-1][0].content
+
+
+def test_pins_without_room_are_told_once(parrot: Parrot, memory: Memory, home: Path) -> None:
+    parrot.window = 200
+    for number in range(9):
+        memory.pin(memory.remember("user", f"Note {number}: " + "and so on " * 5).id)
+    chat = chat_with(parrot, memory, home, system="be kind")
+    told = []
+    for prompt in ("hello", "and now?"):
+        list(chat.turn(prompt))
+        told += [notice for notice in chat.notices() if "pinned" in notice]
+    (notice,) = told
+    assert notice.startswith(f"{9 - len(chat.pins)} pinned turns found no room")
+    assert "Note 8" in parrot.shown[-1][0].content  # the last one that was pinned
+    assert "Note 0" not in parrot.shown[-1][0].content

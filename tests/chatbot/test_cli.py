@@ -1,7 +1,9 @@
 """The command line as a script sees it: output, exit codes, one line for every bad input."""
 
 import json
+import math
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -9,12 +11,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chatbot.fetching import progress_amount
+from chatbot.screen import columns
+from tests.memory.test_selftest import TOLD
 
 ROOT = Path(__file__).parents[2]
 FEW = ("--strategy", "greedy", "--set", "max_tokens=6")
@@ -58,11 +63,14 @@ def line_of(result: subprocess.CompletedProcess[str], code: int) -> str:
     return line
 
 
-def imported(home: Path, *texts: str) -> list[int]:
-    """A home with these turns, a minute apart, in one conversation; their ids."""
+def imported(home: Path, *texts: str, at: str = "2026-10-01T12:00:00+00:00") -> list[int]:
+    """Turns, a minute apart from `at` on, in a conversation of their own; the home's newest ids."""
+    first = datetime.fromisoformat(at)
     lines = [
-        json.dumps({"role": "user", "text": text, "at": f"2026-10-01T12:{at:02}:00+00:00"})
-        for at, text in enumerate(texts)
+        json.dumps(
+            {"role": "user", "text": text, "at": (first + timedelta(minutes=place)).isoformat()}
+        )
+        for place, text in enumerate(texts)
     ]
     assert f"imported {len(texts)} turns" in good(home, "memory", "import", "-",
                                                   stdin="\n".join(lines))  # fmt: skip
@@ -134,6 +142,95 @@ def test_memory_commands(home: Path) -> None:
     assert good(home, "memory", "rebuild") == "indexed 2 turns\n"
 
 
+def test_search_explains_scores_only_when_asked(home: Path) -> None:
+    imported(home, "My dog is called Biscuit.", "내 고양이는 모모야.")
+    query = ("memory", "search", "What is my dog called?")
+    (row, *_) = rows(home, *query)
+    assert "parts" not in row and row["superseded_by"] is None and row["pinned"] is False
+    (row, *_) = rows(home, *query, "--explain")
+    odds = math.log(row["score"] / (1 - row["score"]))
+    assert sum(row["parts"].values()) == pytest.approx(odds, abs=0.1)  # the score is rounded
+    assert re.fullmatch(r"[01]\.\d\d +\d+ .*Biscuit\.", good(home, *query).splitlines()[0])
+    shown = good(home, *query, "--explain")
+    for name, share in row["parts"].items():
+        if abs(share) >= 0.01:
+            assert re.search(rf"{name} +{re.escape(f'{share:+.2f}')}", shown), name
+    assert max(columns(line) for line in shown.splitlines()) <= 80
+
+
+def test_search_within_conversations(home: Path) -> None:
+    first, second, third = (imported(home, f"My {pet} is called Momo.")[-1] for pet in PETS)
+    scope = [str(row["id"]) for row in rows(home, "conversations", "list")]
+    query = ("memory", "search", "Who is called Momo?")
+    assert {row["id"] for row in rows(home, *query)} == {first, second, third}
+    only = rows(home, *query, "--conversation", scope[0], "--conversation", scope[2])
+    assert {row["id"] for row in only} == {first, third}
+    assert len(rows(home, *query, "--conversation", scope[1], "--limit", "1")) == 1
+    assert "no conversation 99" in line_of(run(home, *query, "--conversation", "99"), 1)
+
+
+PETS = ("cat", "dog", "parrot")
+
+
+def test_search_takes_times_in_words(home: Path) -> None:
+    """A period counts whole, at both ends, as a day does."""
+    now = datetime.now().astimezone()
+    yesterday = (now - timedelta(days=1)).replace(hour=12)
+    texts = {yesterday - timedelta(days=1): "red", yesterday: "blue", now: "green"}
+    for at, colour in texts.items():
+        imported(home, f"The fox is {colour}.", at=at.isoformat())
+
+    def found(*options: str) -> set[str]:
+        shown = rows(home, "memory", "search", "Which colour has the fox?", *options)
+        return {row["text"].split()[-1].rstrip(".") for row in shown}
+
+    assert found("--since", "yesterday") == {"blue", "green"}
+    assert found("--until", "yesterday") == {"red", "blue"}
+    assert found("--since", "어제", "--until", "yesterday") == {"blue"}
+    swapped = run(home, "memory", "search", "x", "--since", "today", "--until", "yesterday")
+    assert "--until yesterday ends before --since today" in line_of(swapped, 2)
+
+
+def test_pins_come_with_a_prompt(home: Path) -> None:
+    (fact,) = imported(home, "I am allergic to shellfish.")
+    good(home, "memory", "pin", str(fact))
+    reply = json.loads(good(home, "ask", *FEW, "--json", "Good morning!"))
+    (row,) = reply["memories"]
+    assert (row["id"], row["pinned"], row["parts"]) == (fact, True, {"pinned": 10.0})
+    shown = rows(home, "memory", "show", str(reply["turn"]))
+    assert [hit["id"] for hit in shown["memories"]] == [fact]
+    reply = json.loads(good(home, "ask", *FEW, "--json", "--no-memory", "Good morning!"))
+    assert reply["memories"] == []
+
+
+def test_a_memory_tests_itself(home: Path) -> None:
+    too_few = run(home, "memory", "eval")
+    assert "holds 0 turns of yours that tell something" in line_of(too_few, 1)
+    imported(home, *TOLD)
+    found = rows(home, "memory", "eval")
+    assert found["asked"] >= 20 and found["memories"] == 3
+    assert found["by_kind"]["words"]["of_10"] > 0.8
+    assert [trial["value"] for trial in found["by_memories"]] == [1, 2, 3, 5, 8]
+    shown = good(home, "memory", "eval", "--limit", "20")
+    assert re.search(r"^words +\d+ +\d+% +\d+% +\d+% +\d+%$", shown, re.MULTILINE)
+    assert re.search(r"^3 +\d+% +\d+%  \(now\)$", shown, re.MULTILINE)
+    assert "flatter" in shown and "memories = " in shown
+    assert max(map(columns, shown.splitlines())) <= 80
+
+
+def test_an_interrupted_test_shows_what_it_has(home: Path) -> None:
+    things = (f"The parcel p{n}x went to town t{n}y in a crate c{n}z." for n in range(120))
+    imported(home, *things)
+    good(home, "memory", "search", "parcel")  # indexed
+    with running(home, "memory", "eval", "--limit", "120", "--json") as process:
+        assert process.stdout is not None and process.stderr is not None
+        assert b"asking" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        found = json.loads(process.stdout.read())
+        assert process.wait(60) == 130
+    assert 0 < found["asked"] < 120
+
+
 def test_conversation_commands(home: Path) -> None:
     imported(home, "My dog is called Biscuit.", "I play the cello.")
     (conversation,) = rows(home, "conversations", "list")
@@ -186,6 +283,9 @@ BAD_OPTIONS = [
     (["memory", "forget", "9", "--yes"], 1, ["turn 9"]),
     (["memory", "pin", "9"], 1, ["turn 9"]),
     (["memory", "search", "x", "--since", "soon"], 2, ["soon", "2026-10-31"]),
+    (["memory", "search", "x", "--conversation", "0"], 2, ["--conversation", "0"]),
+    (["memory", "search", "x", "--since", "2026-10-02", "--until", "2026-10-01"], 2, ["swap"]),
+    (["memory", "eval", "--limit", "3"], 2, ["3", "20"]),
     (["memory", "search", " "], 2, ["empty"]),
     (["memory", "search", "x", "-n", "0"], 2, ["0"]),
     (["memory", "import", "no-such-file"], 2, ["no-such-file"]),

@@ -17,8 +17,9 @@ from chatbot.chat import Chat
 from chatbot.commands import COMMANDS, Outcome
 from chatbot.decoding import Decoding
 from chatbot.errors import BadInput, ModelFault
-from chatbot.keys import DumbLine, Typed, toolbar
-from chatbot.screen import Screen
+from chatbot.keys import DumbLine, Typed, remembered, toolbar
+from chatbot.rows import explanation
+from chatbot.screen import Screen, clip, columns, wrap
 from memory.errors import MemoryFault
 from memory.types import Hit
 from tests.chatbot.scripted_chat import open_chat
@@ -117,6 +118,9 @@ def test_importing_is_light() -> None:
         ("/set temperature warm", "warm"),
         ("/private maybe", "on or off"),
         ("/why", "no reply yet"),
+        ("/pin", "no turn yet"),
+        ("/pin one", "takes numbers"),
+        ("/unpin", "needs a number"),
         ("/undo", "no turn yet"),
         ("/edit", "no turn yet"),
         ("/rename", "needs a title"),
@@ -133,7 +137,7 @@ def test_wrong_arguments_are_one_line(session: Session, line: str, complaint: st
 
 
 @pytest.mark.parametrize(
-    "line", ["/memory show 99", "/memory forget 99", "/memory pin 99", "/resume 99"]
+    "line", ["/memory show 99", "/memory forget 99", "/memory pin 99", "/pin 99", "/resume 99"]
 )
 def test_unknown_ids_are_faults(session: Session, line: str) -> None:
     with pytest.raises(MemoryFault, match="99"):
@@ -251,8 +255,42 @@ def test_why(session: Session) -> None:
     object.__setattr__(last, "hits", (hit,))
     shown = session.run("/why").splitlines()
     assert re.fullmatch(r"0\.83 turn 1, \d{4}-\d\d-\d\d \d\d:\d\d, user, conversation 1", shown[0])
-    assert shown[1].strip() == "hello"
-    assert shown[2].strip() == "cosine 0.71, words 4.20; score = dense +1.20, recency -0.10"
+    assert [line.strip() for line in shown[1:]] == [
+        "hello",
+        "dense    +1.20  recency  -0.10",
+        "cosine 0.71, words 4.20",
+    ]
+
+
+def test_shares_stand_in_columns_whatever_their_names(session: Session) -> None:
+    session.say("I moved to Busan yesterday, into a flat near the beach. " * 3)
+    session.say("어제 부산으로 이사했어요. 새 집은 해운대 근처에 있고 바다가 보여요. " * 3)
+    one, two = (turn for turn in session.chat.history if turn.role == "user")
+    parts = {"query": 2.31, "nought": 0.001, "시간": -12.5, "changed": 1, "role": 0.7, "x": 1}
+    shown = [line for _, line in explanation([Hit(one, 0.8, 0.4, 3, parts, 9), Hit(two, 0.5)], 80)]
+    assert all(columns(line) <= 80 for line in shown)
+    assert "superseded by turn 9" in shown[0]
+    grid = [line for line in shown if "+" in line]
+    assert grid == [
+        "     query    +2.31  시간    -12.50  changed  +1.00  role     +0.70",
+        "     x        +1.00",
+    ]
+    korean = shown.index(next(line for line in shown if "부산" in line))
+    assert len(shown[korean:]) >= 2 and all(line.startswith("     ") for line in shown[korean:])
+    assert all(line.strip() for line in shown)
+
+
+def test_why_shows_pins_first(session: Session) -> None:
+    session.say("hello")
+    assert session.run("/pin") == "pinned turn 1: every prompt comes with it\n"
+    assert session.chat.memory.log.turn(1).pinned
+    session.run("/new")
+    session.chat.settings.recall = True
+    session.say("good morning")
+    shown = session.run("/why")
+    assert re.match(r"1\.00 turn 1, .*, pinned\n     hello\n     pinned \+10\.00\n", shown)
+    assert session.run("/unpin 1") == "unpinned turn 1\n"
+    assert session.chat.pins == ()
 
 
 def test_why_after_resume_asks_the_log(session: Session) -> None:
@@ -275,6 +313,14 @@ def test_toolbar_starts_nothing_and_raises_nothing(tmp_path: Path) -> None:
         chat.wait()
     assert "scripted (not loaded)" in toolbar(chat, "")
     chat.memory.close()
+
+
+def test_the_toolbar_counts_turns_and_pins(session: Session) -> None:
+    session.say("hello")
+    assert remembered(session.chat.memory.log.counts()) == "2 turns remembered"
+    session.run("/pin")
+    counted = remembered(session.chat.memory.log.counts())
+    assert counted == "2 turns remembered, 1 pinned" and counted in toolbar(session.chat, counted)
 
 
 def test_a_dumb_terminal_takes_bytes_that_are_no_text(
@@ -345,3 +391,19 @@ def test_stats(session: Session) -> None:
     shown = session.run("/stats")
     assert re.search(r"^turns +2$", shown, re.MULTILINE)
     assert re.search(r"^last reply +\d+ tokens, first after", shown, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("text", "wide"),
+    [("hello", 5), ("안녕", 4), ("\u1112\u1161\u11ab", 2), ("e\u0301", 1), ("", 0)],
+)
+def test_columns(text: str, wide: int) -> None:
+    assert columns(text) == wide
+
+
+def test_clipping_and_wrapping_count_columns() -> None:
+    assert clip("안녕하세요 여러분", 9) == "안녕하세…"
+    assert clip("안녕", 4) == "안녕"
+    assert wrap("안녕하세요 여러분 hi", 10) == ["안녕하세요", "여러분 hi"]
+    assert wrap("가나다라마바사 x", 6) == ["가나다", "라마바", "사 x"]
+    assert wrap("", 5) == [""]

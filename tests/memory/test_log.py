@@ -79,6 +79,15 @@ def test_turns_are_listed_by_conversation_time_and_pin(log: Log) -> None:
     assert log.turns(pinned=True) == []
 
 
+def test_the_turn_that_was_pinned_last_comes_first(log: Log) -> None:
+    one, two, three = (say(log, text) for text in ("one", "two", "three"))
+    for place, turn in enumerate((three, one, two)):
+        log.pin(turn.id, NOW + timedelta(minutes=place))
+    assert [turn.text for turn in log.pinned()] == ["two", "one", "three"]
+    log.retract([one.id])
+    assert [turn.text for turn in log.pinned()] == ["two", "three"]
+
+
 def test_unknown_ids_are_named(log: Log) -> None:
     for call in (lambda: log.turn(9), lambda: log.pin(9, NOW), lambda: log.unpin(9)):
         with pytest.raises(UnknownTurn, match="9"):

@@ -54,6 +54,24 @@ def test_every_older_schema_is_brought_up_with_its_turns(tmp_path: Path, version
     assert tables(path) == tables(fresh) == set(schema.metadata.tables) | {"words"}
 
 
+def test_vectors_of_an_older_schema_are_kept_with_their_embedder(tmp_path: Path) -> None:
+    path = tmp_path / "chatbot.db"
+    database_at(path, 2)
+    with sqlite3.connect(path) as connection:
+        for row in ((2, 0, "new", b"\1\2"), (1, 1, "old", b"\3\4"), (1, 0, "new", b"\5\6")):
+            connection.execute("INSERT INTO vectors VALUES (?, ?, ?, ?)", row)
+    log = Log(path)
+    query = sa.select(schema.vectors, schema.embedders.c.name).join(schema.embedders)
+    with log.reading() as connection:
+        rows = connection.execute(query.order_by(schema.vectors.c.seq)).all()
+    assert [(row.turn, row.part, row.name, row.vector) for row in rows] == [
+        (1, 0, "new", b"\5\6"),
+        (1, 1, "old", b"\3\4"),
+        (2, 0, "new", b"\1\2"),
+    ]
+    log.close()
+
+
 def test_the_tables_of_the_code_are_those_of_the_migrations(tmp_path: Path) -> None:
     log = Log(tmp_path / "chatbot.db")
     inspector = sa.inspect(log.engine)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from memory.embed import SentenceEmbedder
 from memory.errors import UnknownConversation, UnknownTurn
-from memory.schema import vectors
+from memory.schema import embedders, vectors
 from memory.store import Memory
 from memory.types import Hit
 from memory.vectors import Vectors, from_bytes
@@ -227,7 +227,7 @@ def test_vectors_of_another_embedder_are_made_anew_before_they_are_searched(
     assert again.catch_up(lambda *step: steps.append(step)) == len(ids)
     assert steps[-1][1:] == (len(ids), len(ids))
     with again.log.reading() as connection:
-        makers = set(connection.scalars(sa.select(vectors.c.embedder)))
+        makers = set(connection.scalars(sa.select(embedders.c.name).join(vectors)))
     assert makers == {"another@1"}
     assert "Biscuit" in best(again, "What is my dog called?")
     again.close()
