@@ -2,7 +2,7 @@
 
 FILE is in LoCoMo's format (docs say where to get it). Each session is stored as one conversation,
 as a user's log would hold it, and every question with resolvable evidence goes through
-`Memory.recall` with its default settings. Recall@k is the share of a question's evidence turns
+`Memory.recall` with its default settings, as if asked the day after the last session. Recall@k is the share of a question's evidence turns
 among the first k hits, averaged over questions; any@10 asks for one of them, session_recall@10 for
 their sessions.
 """
@@ -115,9 +115,10 @@ def measure(samples: Sequence[Sample], embedder: SentenceEmbedder) -> tuple[list
         memory.catch_up(_progress)
         memory.warm()
         rows, times = [], []
+        now = max(turn.at for turn in stored) + timedelta(days=1)
         for question in (q for sample in samples for q in sample.questions):
             start = time.perf_counter()
-            hits = memory.recall(question.text, max(KS))
+            hits = memory.recall(question.text, max(KS), now=now)
             times.append(1000 * (time.perf_counter() - start))
             found = [evidence_of[hit.turn.id] for hit in hits]
             rows.append((question.category, _figures(question.evidence, found, session_of)))

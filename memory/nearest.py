@@ -4,9 +4,10 @@ Codes only propose: what they find is scored again from the vectors stored in th
 cosine is exact wherever it comes from. Knows turn ids and parts; nothing of texts or ranking.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+import sqlalchemy as sa
 
 from memory.codes import Codes
 from memory.log import Log
@@ -34,6 +35,21 @@ class Stored:
         """The ids of all parts of `turns`, and their vectors (n, dimension)."""
         return self._fetch(_BY_TURN, turns)
 
+    def parts(
+        self, connection: sa.Connection, turns: Sequence[int]
+    ) -> tuple[dict[int, Vectors], dict[int, bytes]]:
+        """For those of `turns` that are there: the vectors of their parts, (parts, dimension), and
+        the codes of their tokens."""
+        asked = (str(list(turns)), self._maker, 2 * self._dimension)
+        blobs: dict[int, list[bytes]] = {}
+        tokens: dict[int, bytes] = {}
+        for turn, vector, coded in connection.exec_driver_sql(_PARTS, asked):
+            blobs.setdefault(turn, []).append(vector)
+            tokens[turn] = tokens.get(turn, b"") + (coded or b"")
+        every = from_bytes([one for some in blobs.values() for one in some], self._dimension)
+        ends = np.cumsum([len(some) for some in blobs.values()])
+        return dict(zip(blobs, np.split(every, ends[:-1]), strict=True)) if blobs else {}, tokens
+
     def _fetch(self, statement: str, numbers: Ids) -> tuple[Ids, Vectors]:
         """A vector of a wrong length is passed over: `verify` finds it."""
         asked = str(numbers.tolist())
@@ -50,6 +66,9 @@ _BY_ID = """
     SELECT turn, part, vector FROM json_each(?) wanted CROSS JOIN vectors
     ON turn = wanted.value >> 3 AND part = wanted.value & 7
     WHERE embedder = ? AND length(vector) = ?"""
+_PARTS = """
+    SELECT turn, vector, tokens FROM json_each(?) wanted CROSS JOIN vectors ON turn = wanted.value
+    WHERE embedder = ? AND length(vector) = ? ORDER BY turn, part"""
 _BY_TURN = """
     SELECT turn, part, vector FROM json_each(?) wanted CROSS JOIN vectors ON turn = wanted.value
     WHERE embedder = ? AND length(vector) = ?"""
@@ -64,8 +83,7 @@ class Nearest:
     def __init__(self, recent: VectorIndex, codes: Codes | None, stored: Stored) -> None:
         self.recent = recent
         self._codes = codes
-        self._stored = stored
-        self._fetched: tuple[Sequence[int], Ids, Vectors] | None = None  # by the last `cosines`
+        self.stored = stored
 
     def __len__(self) -> int:
         """How many vectors there are, all parts counted; about, where there are codes."""
@@ -91,7 +109,7 @@ class Nearest:
         if not np.any(query) or k <= 0:
             return self.recent.search(query, 0)
         if listed is not None and len(listed) <= SMALL:
-            ids, rows = self._stored.of_turns(listed)
+            ids, rows = self.stored.of_turns(listed)
             return _best(ids, rows @ query, k)
         wanted = k
         while True:
@@ -105,20 +123,6 @@ class Nearest:
                     continue
             return _best(ids, cosines, k)
 
-    def cosines(self, query: Vectors, turns: Iterable[int], part: int) -> dict[int, float]:
-        """The cosine of `query` (dimension,) to this part of each of `turns` that has it."""
-        asked = list(turns)
-        found = self.recent.cosines(query, asked, part)
-        if self._codes is None:
-            return found
-        if self._fetched is None or self._fetched[0] != asked:  # the other parts are asked next
-            self._fetched = (asked, *self._stored.of_turns(np.array(asked, dtype=np.int64)))
-        _, ids, rows = self._fetched
-        there, parts = unpack(ids)
-        of_part = parts == part
-        exact = zip(there[of_part].tolist(), (rows[of_part] @ query).tolist(), strict=True)
-        return {**dict(exact), **found}
-
     def _proposed(self, query: Vectors, k: int, among: Ids | None) -> tuple[Ids, Vectors]:
         """Ids among which the k nearest are, most likely, and their exact cosines."""
         turns, parts, cosines = self.recent.search(query, k, among)
@@ -129,7 +133,7 @@ class Nearest:
         if among is not None:
             bits, share = bitmap(among), len(among) / max(1, int(among[-1]))
         near = self._codes.search(query, max(FEWEST, PROPOSED * k), bits, share or 1.0)
-        filed, rows = self._stored.of(np.setdiff1d(near, ids))
+        filed, rows = self.stored.of(np.setdiff1d(near, ids))
         return np.concatenate([ids, filed]), np.concatenate([cosines, rows @ query])
 
 

@@ -5,40 +5,61 @@ the sum of its parts, each part a share in log-odds:
 
     query     how well the memory as a whole answers the query: the same for every hit of one query
     dense     the turn's cosines to the query
+    tokens    how nearly each token of the query is met by one of the turn's (late interaction)
     lexical   the query's words in the turn (BM25)
-    context   the query's words in the turns around it, and a question it may answer
-    session   the query's words anywhere in its session
+    context   words and tokens in the turns around it, and a question it may answer
+    session   words and tokens anywhere in its session
     speaker   the query names the turn's speaker
     role      the user's own words above the assistant's
     question  a turn that only asks tells little
-    recency   a gentle tie-break
+    kind      a number where one is asked for, a date, a name
+    time      said, or telling of something, in a time that the query names
+    newer     a newer turn stands a little before older ones
+    change    the newest of what is told of one thing leads
+    variety   each hit makes the next ones of its session a little worse
+    variety   less for each better hit of the same session, so that others are seen, too
 
 All but `query` are relative to the best hit, whose own parts they are measured against, so the best
-hit's score says whether anything is there at all, and the others' how far they fall behind.
+hit's score says whether anything is there at all, and the others' how far they fall behind. The
+weights are learnt: see memory/weights.py.
 """
 
 import itertools
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.times import Period
+from memory.times import periods as periods_of
 from memory.types import Hit, Turn
+from memory.weights import THRESHOLD, WEIGHTS, Weights
 
 Floats = NDArray[np.float64]
 
 SESSION_GAP_S = 6 * 3600.0  # a longer silence ends a session
 FOLDED_CHARS = 400  # longer turns are compared as they are: folding them all takes too long
 QUESTION_CHARS = 160  # a longer turn that ends in a question mark also tells something
+LENGTHY = 400  # characters; what is longer tells no more for it
+TOLD = 1000  # characters of a turn that are looked through for numbers, dates and names
+NAME = 1.0  # what a token of a speaker's name tells at most: every turn of theirs has it
+LENT = {-1: 0.8, -2: 0.45, 1: 0.7, 2: 0.45}  # of a word's score, to the turns around it
+FIRST = 5  # hits among which a newer turn takes the lead
+CHANGED = 1.5  # how far behind the best, in units of the ranking
+ALIKE = 0.75  # cosine from which on two turns answer in the same way
+LEAD = 0.01  # units by which the newer one leads
+ANOTHER_DAY = timedelta(hours=12)
+SAME_SESSION = 0.2  # what each hit takes from the others of its session
+ANSWER = 0.4  # a question lends so much more to the turn after it
 
 
-GAP = 0.2  # log-odds behind the best hit, up to which another one is given beside it
+GAP = 0.06  # log-odds behind the best hit, up to which another one is given beside it
 
 # First words of a question.
 _ASKING = frozenset(
@@ -66,88 +87,67 @@ class Candidate:
     """A turn that may be a hit.
 
     `before`: the id of the standing turn just before it in its conversation, or None. `cosines`: to
-    the query, of part 0 and part 1 (part 0's again where there is no part 1). `words` (T,): the
-    BM25 score of each of the query's T words in the turn, 0 where the turn lacks it.
+    the query, of part 0, and the best of the other parts (part 0's again where there are none).
+    `words` (T,): the BM25 score of each of the query's T words in the turn, 0 where the turn lacks
+    it. `tokens` (U,): the best cosine of the turn's tokens to each of the query's U tokens.
     """
 
     turn: Turn
     before: int | None
     cosines: tuple[float, float]
     words: Floats
+    tokens: Floats
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
-    """How much each part counts.
+class Evidence:
+    """What speaks for each candidate of a query.
 
-    Set by hand on half of the conversations of LoCoMo and BEAM, looking for a flat optimum (most
-    may be halved or doubled at a loss of about a point), and checked on the other half:
-    docs/experiments.md has the figures. The first group ranks; the second makes scores of ranks.
+    `rarity`: the inverse document frequency of each of the query's T words, as `words.search` gives
+    it. `telling` (U,): how much each of its U tokens tells; `spans` (U, 2): where it stands in the
+    query.
     """
 
-    whole: float = 1.0  # per unit of part 0's cosine
-    around: float = 1.0  # per unit of part 1's cosine
-    lexical: float = 0.1  # per unit of the turn's BM25; 10 to 20 is a good match
-    context: float = 0.083  # per unit of BM25 that the turns around it add
-    session: float = 0.033  # per unit of BM25 of the session's best turns, word by word
-    previous: tuple[float, float] = (0.8, 0.45)  # what the turn before, and the one before it, lend
-    following: tuple[float, float] = (0.7, 0.45)  # what the two turns after it lend
-    answer: float = 0.4  # a question lends so much more to the turn after it
-    speaker: float = 0.25
-    role: float = 0.7
-    question: float = 0.3
-    recency: float = 0.02  # per factor e of age in days
-
-    sharpness: float = 1.0  # log-odds per unit of the sum above
-    bias: float = -7.9  # with these three the best hit's score is how likely the query has an
-    nearest: float = 14.6  # answer: per unit of the best cosine of part 0 ...
-    covered: float = 4.0  # ... and of the share of the query's words around the best turn
-    foreign: float = 0.42  # what a cosine counts as in a script that MiniLM wasn't trained on
-    personal: float = 1.0  # a question about the asker ("my", "내") most likely asks the memory
-    telling: float = -1.0  # a prompt that asks nothing
-    wordless: float = -4.0  # a prompt without a word to go by ("hi", "and you?") asks for nothing
-
-
-WEIGHTS = Weights()
-# The score from which on a hit may be shown to a model. Questions of another conversation get
-# nothing in 95 of 100 cases on LoCoMo and in 71 on BEAM, whose chats are about the same things;
-# recall@5 loses 4 points and 1. The three weights above were fitted on half of the conversations
-# (AUC on the other half 0.99 and 0.97), this point on their curve was chosen on all.
-THRESHOLD = 0.5
+    candidates: Sequence[Candidate]
+    rarity: Mapping[str, float]
+    telling: NDArray[np.float32]
+    spans: NDArray[np.int64]
 
 
 def rank(
     query: str,
-    candidates: Sequence[Candidate],
-    rarity: Mapping[str, float],
-    now: datetime,
+    evidence: Evidence,
     k: int,
+    periods: Sequence[Period] = (),
     weights: Weights = WEIGHTS,
 ) -> list[Hit]:
-    """The k best candidates as hits, best first.
+    """The k best candidates as hits, best first. `periods` are the times that the query names.
 
-    `rarity` is the inverse document frequency of each of the query's T words, as `words.search`
-    gives it. A word that is a speaker's name counts for the `speaker` part alone. Of turns that say
-    the same only the newest is kept, and a turn that only repeats the query is left out: it tells
-    nothing.
+    A word that is a speaker's name counts for the `speaker` part alone. Of turns that say the same
+    only the newest is kept, and a turn that only repeats the query is left out: it tells nothing.
     """
     asked = _said(query).rstrip("? ")
-    telling = [c for c in candidates if _said(c.turn.text).rstrip("? ") != asked]
+    telling = [c for c in evidence.candidates if _said(c.turn.text).rstrip("? ") != asked]
     kept = _newest_of_same(telling)
     if not kept:
         return []
-    speakers = {c.turn.speaker for c in kept}
-    names = {name for speaker in speakers for name in _names(speaker)}
-    rarities = np.array([0.0 if word in names else rare for word, rare in rarity.items()])
-    parts, held = _parts(query, kept, rarities, now, weights)
+    found = features(query, evidence, kept, periods)
+    foreign = foreign_share(query)
+    parts = {
+        part: np.sum([weights.of(name, foreign) * found[name] for name in names], axis=0)
+        for part, names in PARTS.items()
+    }
     totals = np.sum(list(parts.values()), axis=0)  # (n,)
-    best = int(np.lexsort(([-c.turn.id for c in kept], -totals))[0])
-    answered = _answered(query, kept, held, rarities, weights)
-    order = np.lexsort(([-c.turn.id for c in kept], -totals))[:k]
+    turns = [c.turn for c in kept]
+    parts["change"], newer = _changed(totals, turns, found["met_by_token"])
+    answered = weights.answered(signs(query, found, totals), foreign)
+    order = _diverse(totals + parts["change"], turns, k)
+    best = order[0][0]
     hits = []
-    for i in order:
+    for i, taken in order:
         shares = {"query": answered}
         shares |= {n: weights.sharpness * float(p[i] - p[best]) for n, p in parts.items()}
+        shares["variety"] = 0.0 - weights.sharpness * taken
         hits.append(
             Hit(
                 turn=kept[i].turn,
@@ -155,6 +155,7 @@ def rank(
                 dense=max(kept[i].cosines),
                 lexical=float(kept[i].words.sum()),
                 parts=shares,
+                superseded_by=kept[newer[i]].turn.id if i in newer else None,
             )
         )
     return hits
@@ -186,29 +187,219 @@ def logistic(odds: float) -> float:
     return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, odds))))
 
 
-def _parts(
-    query: str, candidates: Sequence[Candidate], rarity: Floats, now: datetime, weights: Weights
-) -> tuple[dict[str, Floats], Floats]:
-    """Every part, each (n,), in units of the ranking; and (T, n), the words held around a turn."""
+def _diverse(totals: Floats, turns: Sequence[Turn], k: int) -> list[tuple[int, float]]:
+    """The places of the k best of n turns, best first, and what each has lost: every hit makes the
+    next ones of its session a little worse (as maximal marginal relevance does: Carbonell and
+    Goldstein 1998)."""
+    sessions = _sessions(turns)
+    left = totals.copy()
+    lost = np.zeros(len(turns))
+    ids = np.array([turn.id for turn in turns])
+    order: list[tuple[int, float]] = []
+    for _ in range(min(k, len(turns))):
+        best = int(np.lexsort((-ids, -left))[0])
+        order.append((best, float(lost[best])))
+        left[best] = -np.inf
+        beside = sessions == sessions[best]
+        left[beside] -= SAME_SESSION
+        lost[beside] += SAME_SESSION
+    return order
+
+
+def _changed(
+    totals: Floats, turns: Sequence[Turn], met: Floats
+) -> tuple[Floats, dict[int, int]]:
+    """What lifts the newest of the turns that tell of the same thing above the older ones, (n,);
+    and by what each older one is superseded.
+
+    Two turns of one person tell of the same thing when they answer the query nearly as well as the
+    best, in the same way: `met` (U, n), how each of its tokens is met, points the same way.
+    """
+    lift = np.zeros(len(turns))
+    order = np.argsort(-totals, kind="stable")[:FIRST].tolist()
+    first = [
+        i
+        for i in order
+        if totals[i] >= totals[order[0]] - CHANGED
+        and turns[i].role == "user"
+        and not _is_question(turns[i].text)
+    ]
+    newer: dict[int, int] = {}
+    for older in first:
+        later = [
+            i
+            for i in first
+            if turns[i].at - turns[older].at > ANOTHER_DAY
+            and turns[i].speaker == turns[older].speaker
+            and _cosine(met[:, i], met[:, older]) >= ALIKE
+        ]
+        if later:
+            newest = newer[older] = max(later, key=lambda i: (turns[i].at, turns[i].id))
+            lift[newest] = max(lift[newest], totals[older] - totals[newest] + LEAD)
+    return lift, newer
+
+
+def _cosine(one: Floats, other: Floats) -> float:
+    return float(one @ other) / max(1e-9, float(np.linalg.norm(one) * np.linalg.norm(other)))
+
+
+# Which features make up each part; every feature is measured by `features`.
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "dense": ("whole", "around"),
+    "tokens": ("tokens", "tokens_met"),
+    "lexical": ("lexical",),
+    "context": ("context", "tokens_context"),
+    "session": ("session", "tokens_session"),
+    "speaker": ("speaker",),
+    "role": ("role",),
+    "question": ("question",),
+    "kind": ("number", "date", "name"),
+    "time": ("time",),
+    "newer": ("newer",),
+}
+
+
+def features(
+    query: str,
+    evidence: Evidence,
+    candidates: Sequence[Candidate],
+    periods: Sequence[Period],
+) -> dict[str, Floats]:
+    """What is measured of each of n candidates, (n,) by name, before any weight."""
     turns = [c.turn for c in candidates]
-    words = np.array([c.words for c in candidates]).reshape(len(turns), len(rarity)).T  # (T, n)
-    words = words * (rarity > 0)[:, None]
+    n = len(turns)
+    names = {name for turn in turns for name in _names(turn.speaker)}
+    rarity = np.array([0.0 if w in names else rare for w, rare in evidence.rarity.items()])
+    words = np.array([c.words for c in candidates]).reshape(n, len(rarity)).T  # (T, n)
+    words = words * (rarity > 0)[:, None] / 10  # a BM25 of 10 to 20 is a good match
     asks = np.array([_only_asks(turn.text) for turn in turns], dtype=float)
-    around, held = _around(words, asks, _links(candidates), weights)
-    named = _named(query, [turn.speaker for turn in turns])
-    days = np.array([max(0.0, (now - turn.at).total_seconds()) / 86400 for turn in turns])
+    links = _links(candidates)
+    around, held = _around(words, asks, links)
+    share = _token_shares(query, evidence, names)  # (U,)
+    near = np.array([c.tokens for c in candidates]).reshape(n, len(share)).T  # (U, n)
+    ground = np.median(near, axis=1, keepdims=True) if n else near
+    met = np.maximum(0.0, near - ground) / np.maximum(0.05, 1 - ground)  # above the usual
+    beside, _ = _around(met, asks, links)
+    sessions = _sessions(turns)
+    times = np.array([turn.at.timestamp() for turn in turns])
     cosines = np.array([c.cosines for c in candidates])  # (n, 2)
-    parts = {
-        "dense": weights.whole * cosines[:, 0] + weights.around * cosines[:, 1],
-        "lexical": weights.lexical * words.sum(0),
-        "context": weights.context * (around - words).sum(0),
-        "session": weights.session * _session(words, turns),
-        "speaker": weights.speaker * named,
-        "role": weights.role * np.array([turn.role == "user" for turn in turns], dtype=float),
-        "question": -weights.question * asks,
-        "recency": -weights.recency * np.log1p(days),
+    covered = (rarity @ held) / max(float(rarity.sum()), 3.0) if len(rarity) else np.zeros(n)
+    return {
+        "whole": cosines[:, 0],
+        "around": cosines[:, 1],
+        "tokens": share @ near,
+        "tokens_met": share @ met,
+        "lexical": words.sum(0),
+        "context": (around - words).sum(0),
+        "tokens_context": share @ (beside - met),
+        "session": _session(words, sessions),
+        "tokens_session": _session(share[:, None] * met, sessions),
+        "speaker": _named(query, [turn.speaker for turn in turns]),
+        "role": np.array([turn.role == "user" for turn in turns], dtype=float),
+        "question": asks,
+        **_kinds(query, [turn.text for turn in turns]),
+        "time": _timely(turns, periods),
+        "newer": np.searchsorted(np.sort(times), times) / max(1, n - 1),  # even where times are
+        # No parts: they tell whether anything is there.
+        "met_by_token": np.sqrt(share)[:, None] * met,  # (U, n)
+        "covered": covered,
+        "length": np.log1p([min(len(turn.text), LENGTHY) for turn in turns]),
     }
-    return parts, held
+
+
+def _token_shares(query: str, evidence: Evidence, names: Collection[str]) -> Floats:
+    """How much each token of the query counts, (U,), in all 1. A speaker's name counts little."""
+    share = np.asarray(evidence.telling, dtype=float).copy()
+    for word in re.finditer(r"[^\W_]+", query):
+        if _fold(word[0]) in names:
+            inside = (evidence.spans[:, 0] >= word.start()) & (evidence.spans[:, 0] < word.end())
+            share[inside] = np.minimum(share[inside], NAME)
+    return share / max(1e-6, float(share.sum()))
+
+
+_NUMBER = re.compile(
+    r"\d|\b(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty"
+    r"|forty|fifty|hundred|thousand|half|once|twice|dozen|couple)\b"
+    r"|(한|두|세|네|다섯|여섯|일곱|여덟|아홉|열|스무|백|천|만)"
+    r" ?(개|명|번|달|시|살|마리|권|잔|병|주|년|원)",
+    re.IGNORECASE,
+)
+_DATE = re.compile(
+    r"yesterday|tonight|today|tomorrow|\b(last|next) "
+    r"|\bthis (morning|week|month|year|spring|summer)|\bago\b"
+    r"|\bon (the )?\d|day\b|\bweek|month|\byear|january|february|\bmarch\b|april|\bmay\b"
+    r"|june|july|august|september|october|november|december"
+    r"|어제|오늘|내일|지난|다음|이번|그저께|그제|엊그제|작년|올해|내년|주말|\d+ ?(월|일|년)"
+    r"|요일|전에",
+    re.IGNORECASE,
+)
+_NAME = re.compile(r"(?<=[a-z,;:'’] )[A-Z][a-z]{2,}|(?<=[.!?] )[A-Z][a-z]{2,}(?= [a-z])")
+_ASKS_NUMBER = re.compile(
+    r"\bhow (many|much|long|old|often|far|big|tall|high|late|early)\b|\bnumber\b|\b(cost|price)\b"
+    r"|몇|얼마|번호|나이|가격|점수",
+    re.IGNORECASE,
+)
+_ASKS_DATE = re.compile(
+    r"\bwhen\b|\bwhat (date|day|year|month|time)|\bwhich (day|month|year|week)|언제|며칠|날짜"
+    r"|몇 ?(월|일|시|년)|무슨 요일",
+    re.IGNORECASE,
+)
+_ASKS_NAME = re.compile(
+    r"\bwho(se|'?s)?\b|\bnames?\b|\bcalled\b|\bwhere\b"
+    r"|\b(which|what) (city|country|town|place|street)\b",
+    re.IGNORECASE,
+)
+
+
+def _kinds(query: str, texts: Sequence[str]) -> dict[str, Floats]:
+    """1 for a turn with a number, a date, a name, if the query asks for one; else 0, each (n,)."""
+    return {
+        kind: np.array([bool(asks.search(query)) and bool(has.search(t[:TOLD])) for t in texts])
+        * 1.0
+        for kind, asks, has in (
+            ("number", _ASKS_NUMBER, _NUMBER),
+            ("date", _ASKS_DATE, _DATE),
+            ("name", _ASKS_NAME, _NAME),
+        )
+    }
+
+
+def _timely(turns: Sequence[Turn], periods: Sequence[Period]) -> Floats:
+    """How well each turn fits the times that the query names, (n,): 1 for what was said then or
+    tells of then, less with distance, counted in the period's own length (a week at least)."""
+    fits = np.zeros(len(turns))
+    for period in periods:
+        length = max((period.until - period.since).total_seconds(), 7 * 86400.0)
+        for at, turn in enumerate(turns):
+            told = periods_of(turn.text[:TOLD], turn.at) if len(turn.text) else []
+            spans = [(turn.at, turn.at), *((one.since, one.until) for one in told)]
+            away = min(
+                max((period.since - last).total_seconds(), (first - period.until).total_seconds())
+                for first, last in spans
+            )
+            fits[at] = max(fits[at], math.exp(-max(0.0, away) / length))
+    return fits
+
+
+def signs(query: str, found: Mapping[str, Floats], totals: Floats) -> dict[str, float]:
+    """What tells whether the memory answers the query at all: how well its best turn does, by the
+    features of n turns, (n,) each, and their sums, (n,)."""
+    best = int(np.argmax(totals))
+    words = found["lexical"][best] + found["context"][best]
+    return {
+        "whole": float(found["whole"][best]),
+        "around": float(found["around"][best]),
+        "tokens": float(found["tokens"][best]),
+        "tokens_met": float(found["tokens_met"][best]),
+        "words": float(np.log1p(10 * max(0.0, float(words)))),
+        "covered": float(found["covered"][best]),
+        "covered_most": float(found["covered"].max()),
+        "standing_out": float(totals[best] - np.median(totals)),
+        "length": float(found["length"][np.argsort(-totals)[:3]].mean()),
+        "personal": float(asks_about_asker(query)),
+        "telling": float(not _asks(query)),
+        "wordless": float(not found["covered"].any()),
+    }
 
 
 def _links(candidates: Sequence[Candidate]) -> dict[int, NDArray[np.int64]]:
@@ -231,30 +422,23 @@ def _links(candidates: Sequence[Candidate]) -> dict[int, NDArray[np.int64]]:
 
 
 def _around(
-    words: Floats, asks: Floats, links: Mapping[int, NDArray[np.int64]], weights: Weights
+    words: Floats, asks: Floats, links: Mapping[int, NDArray[np.int64]]
 ) -> tuple[Floats, Floats]:
-    """For each word and turn, (T, n): the best BM25 score in the window around the turn, less with
-    distance; and likewise how far the word is held there, 0 to 1.
-    """
-    lend = {
-        -1: weights.previous[0],
-        -2: weights.previous[1],
-        1: weights.following[0],
-        2: weights.following[1],
-    }
+    """For each word and turn, (T, n): the best score in the window around the turn, less with
+    distance; and likewise how far the word is held there, 0 to 1."""
     around, held = words.copy(), (words > 0).astype(float)
-    for offset, share in lend.items():
+    for offset, share in LENT.items():
         there = links[offset]
         factor = np.where(there >= 0, share, 0.0)  # (n,)
         held = np.maximum(held, factor * (words[:, there] > 0))
-        if offset == -1:
-            factor = factor * (1 + weights.answer * asks[there])
+        if offset == -1:  # a question lends more to its answer
+            factor = factor * (1 + ANSWER * asks[there])
         around = np.maximum(around, factor * words[:, there])
     return around, held
 
 
-def _session(words: Floats, turns: Sequence[Turn]) -> Floats:
-    """For each turn (n,): the best BM25 score of each word in its session, summed."""
+def _sessions(turns: Sequence[Turn]) -> NDArray[np.int64]:
+    """The number of each turn's session, (n,)."""
     session = np.zeros(len(turns), dtype=np.int64)
     order = sorted(range(len(turns)), key=lambda i: (turns[i].conversation, turns[i].at))
     number = 0
@@ -262,27 +446,16 @@ def _session(words: Floats, turns: Sequence[Turn]) -> Floats:
         gap = (turns[i].at - turns[last].at).total_seconds()
         number += turns[i].conversation != turns[last].conversation or gap > SESSION_GAP_S
         session[i] = number
-    best = np.zeros((words.shape[0], number + 1))
-    for i, one in enumerate(session):
+    return session
+
+
+def _session(words: Floats, sessions: NDArray[np.int64]) -> Floats:
+    """For each turn (n,): the best score of each word in its session, summed."""
+    best = np.zeros((words.shape[0], int(sessions.max(initial=0)) + 1))
+    for i, one in enumerate(sessions):
         np.maximum(best[:, one], words[:, i], out=best[:, one])
-    sums: Floats = best.sum(0)[session]
+    sums: Floats = best.sum(0)[sessions]
     return sums
-
-
-def _answered(
-    query: str, candidates: Sequence[Candidate], held: Floats, rarity: Floats, weights: Weights
-) -> float:
-    """Log-odds that the memory answers the query: its best cosine and the words it covers."""
-    foreign = _foreign(query)
-    nearest = max(c.cosines[0] for c in candidates) * (1 - foreign) + weights.foreign * foreign
-    weight = max(float(rarity.sum()), 3.0)  # below it, there is hardly a word to go by
-    covered = float((rarity @ held).max()) / weight if len(rarity) else 0.0
-    odds = weights.bias + weights.nearest * nearest + weights.covered * covered
-    if not _asks(query):
-        odds += weights.telling
-    elif asks_about_asker(query):
-        odds += weights.personal
-    return odds if rarity.any() else odds + weights.wordless
 
 
 def asks_about_asker(query: str) -> bool:
@@ -298,7 +471,7 @@ def _asks(query: str) -> bool:
     return first is not None and first[0] in _ASKING | _ORDERING
 
 
-def _foreign(text: str) -> float:
+def foreign_share(text: str) -> float:
     """The share of letters that aren't Latin: their cosines are all high and say little."""
     letters = [letter for letter in _fold(text) if letter.isalpha()]
     return sum(letter > "\u024f" for letter in letters) / max(1, len(letters))

@@ -94,7 +94,8 @@ drafts = sa.Table(  # replies still being generated; becomes a turn when the rep
     sa.Column("seed", sa.Integer),
 )
 
-counters = sa.Table(  # "removals": bumped when turns leave, so other processes drop them too
+counters = sa.Table(  # "removals": bumped when turns leave, so other processes drop them too;
+    # "words": the version of the tokenizer that the words were made with
     "counters",
     metadata,
     sa.Column("name", sa.String, primary_key=True),
@@ -119,6 +120,7 @@ vectors = sa.Table(  # float16, unit length; several parts a turn
     sa.Column("part", sa.Integer, nullable=False),
     sa.Column("embedder", sa.ForeignKey("embedders.id"), nullable=False),
     sa.Column("vector", sa.LargeBinary, nullable=False),
+    sa.Column("tokens", sa.LargeBinary),  # of the turn's own words, as memory/interaction.py codes
 )
 
 dropped = sa.Table(  # turns whose vectors were deleted: index files and, if they stand, catch_up
@@ -207,7 +209,9 @@ def _reach(connection: sa.Connection) -> None:
             part INTEGER NOT NULL,
             embedder INTEGER NOT NULL REFERENCES embedders (id),
             vector BLOB NOT NULL,
+            tokens BLOB,
             UNIQUE (turn, part))""",
+        "INSERT INTO counters VALUES ('words', 1)",
         """INSERT INTO vectors (turn, part, embedder, vector)
             SELECT turn, part, embedders.id, vector
             FROM vectors_before JOIN embedders ON embedders.name = vectors_before.embedder

@@ -3,26 +3,38 @@
 Asks the vector index, the word index and the log; weighs nothing (that is rank.py).
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 import sqlalchemy as sa
 
 from memory import words
+from memory.embed import Reading
+from memory.interaction import nearness
 from memory.log import get_turns
 from memory.nearest import Nearest
-from memory.rank import Candidate
+from memory.rank import Candidate, Evidence
 from memory.schema import turns
 from memory.vectors import Vectors
-from memory.within import within
+from memory.within import Within, within
 
 # Three times as many find at most 0.7 points more at twice the time: docs/experiments.md.
 DENSE = 80  # vectors taken from the vector index
 LEXICAL = 30  # turns taken from the word index
 SEEDS = 12  # of each of the two, whose neighbours in the conversation are looked at as well
+PERIODS = 3  # time expressions of a query that count
+THEN = 40  # vectors taken from each time window that the query names
 QUERY = 4000  # characters of a query that are searched for
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked, and what the embedder makes of it."""
+
+    text: str
+    reading: Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +48,12 @@ class Scope:
     since: datetime | None = None
     until: datetime | None = None
     exclude: Collection[int] = ()
+
+    def narrowed(self, since: datetime, until: datetime) -> "Scope":
+        """The same within [since, until)."""
+        first = since if self.since is None else max(since, self.since)
+        last = until if self.until is None else min(until, self.until)
+        return replace(self, since=first, until=last)
 
     def among(self) -> sa.Select[tuple[int]] | None:
         """Selects the ids of the turns in scope, those taken back included; None when every turn
@@ -53,31 +71,51 @@ class Scope:
 
 
 def gather(
-    connection: sa.Connection, index: Nearest, query: str, vector: Vectors, scope: Scope
-) -> tuple[list[Candidate], dict[str, float]]:
-    """The candidates for a query, and the rarity of each of its words, for `rank`.
+    connection: sa.Connection,
+    index: Nearest,
+    query: Query,
+    scope: Scope,
+    soft: Sequence[tuple[datetime, datetime]] = (),
+) -> Evidence:
+    """The candidates for a query, and what is known of its words and tokens, for `rank`.
 
-    `vector` (dimension,) is the query's.
+    `soft` are time windows that the query names: it is searched in each of them apart, as well as
+    in all of `scope`, so that what was said then has a chance.
     """
-    among = scope.among()
-    inside = None if among is None else within(connection, among)
-    near, _, _ = index.search(vector, DENSE + 2 * len(scope.exclude), inside)
-    found = words.search(connection, query, among=inside)
+    inside = _inside(connection, scope)
+    near, _, _ = index.search(query.reading.vector, DENSE + 2 * len(scope.exclude), inside)
+    found = words.search(connection, query.text, among=inside)
     nearest = list(dict.fromkeys(near.tolist()))
     worded = [turn for turn, _ in found.best(LEXICAL)]
+    for since, until in soft:
+        then = _inside(connection, scope.narrowed(since, until))
+        near, _, _ = index.search(query.reading.vector, THEN + 2 * len(scope.exclude), then)
+        nearest += near.tolist()
     before, pool = _with_neighbours(connection, nearest, worded)
     wanted = pool - set(scope.exclude)
     if inside is not None:
         wanted = set(inside.keep(np.array(sorted(wanted), dtype=np.int64)).tolist())
     standing = get_turns(connection, sorted(wanted))
-    own, around = (index.cosines(vector, standing, part) for part in (0, 1))
+    vectors, tokens = index.stored.parts(connection, list(standing))
+    standing = {id_: turn for id_, turn in standing.items() if id_ in vectors}
     held = words.scores(connection, found, list(standing))
+    near_tokens = nearness(query.reading.tokens, [tokens[id_] for id_ in standing])
     candidates = [
-        Candidate(turn, before.get(id_), (own[id_], around.get(id_, own[id_])), row)
-        for (id_, turn), row in zip(standing.items(), held, strict=True)
-        if id_ in own
+        Candidate(turn, before.get(id_), _cosines(vectors[id_], query.reading.vector), row, met)
+        for (id_, turn), row, met in zip(standing.items(), held, near_tokens, strict=True)
     ]
-    return candidates, dict(found.rarity)
+    return Evidence(candidates, dict(found.rarity), query.reading.telling, query.reading.spans)
+
+
+def _inside(connection: sa.Connection, scope: Scope) -> Within | None:
+    among = scope.among()
+    return None if among is None else within(connection, among)
+
+
+def _cosines(rows: Vectors, query: Vectors) -> tuple[float, float]:
+    """Of part 0, and the best of the others (part 0's again where there are none)."""
+    cosines = rows @ query
+    return float(cosines[0]), float(cosines[1:].max() if len(cosines) > 1 else cosines[0])
 
 
 def _with_neighbours(

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from memory.errors import UnknownTurn
 from memory.log import Log, Making, at_most, delete_turns, get_turns
-from memory.schema import conversations, dropped, embedders, turns, vectors
+from memory.schema import conversations, counters, dropped, embedders, turns, vectors
 from memory.types import Hit, Role, Turn
 
 if TYPE_CHECKING:  # NumPy and FAISS are loaded by the first recall, not by a list
@@ -188,17 +188,22 @@ class Memory:
         """
         from memory import search
         from memory.rank import rank
+        from memory.times import periods
 
         if not query.strip():
             return []
         query = query[: search.QUERY]
+        now = now or datetime.now(UTC)
+        named = periods(query, now)[: search.PERIODS]
         where = search.Scope(scope, since, until, exclude)
         with self._lock:
             index = self.vectors
-            vector = self.embedder.embed([query])[0]
+            asked = search.Query(query, self.embedder.read([query])[0])
             with self.log.reading() as connection:
-                candidates, rarity = search.gather(connection, index, query, vector, where)
-        return rank(query, candidates, rarity, now or datetime.now(UTC), k)
+                evidence = search.gather(
+                    connection, index, asked, where, [(one.since, one.until) for one in named]
+                )
+        return rank(query, evidence, k, named)
 
     def relevant(
         self, query: str, k: int = 5, *, exclude: Collection[int] = (), now: datetime | None = None
@@ -229,6 +234,7 @@ class Memory:
             newest, removals, file = self._state()
             changed = removals != self._removals
             if changed:
+                self._renew_words()
                 self._drop_stale()
                 self._settle()
                 self._index, self._indexed = None, self._mark()
@@ -377,6 +383,20 @@ class Memory:
             _start_over(connection, self._maker)
         return 0
 
+    def _renew_words(self) -> None:
+        """Empty a word index that an older tokenizer made: the next catch-up fills it."""
+        from memory import words
+
+        version = sa.select(counters.c.value).where(counters.c.name == "words")
+        with self.log.reading() as connection:
+            if connection.scalar(version) == words.TOKENS_VERSION:
+                return
+        with self.log.writing() as connection:
+            words.clear(connection)
+            mark = counters.update().where(counters.c.name == "words")
+            connection.execute(mark.values(value=words.TOKENS_VERSION))
+            _start_over(connection)
+
     def _missing(self, after: int) -> list[int]:
         """Ids of standing turns that lack words or this embedder's vectors: those later than
         `after`, and those whose vectors were dropped."""
@@ -409,6 +429,7 @@ class Memory:
     def _index_batch(self, ids: Sequence[int]) -> None:
         from memory import words
         from memory.embed import passages
+        from memory.interaction import to_codes
         from memory.vectors import to_bytes
 
         with self.log.reading() as connection:
@@ -419,11 +440,18 @@ class Memory:
             batch = get_turns(connection, sorted(unembedded))
             before = _before(connection, batch.values())
             texts = [passages(turn, before[turn.id]) for turn in batch.values()]
-        rows = iter(self.embedder.embed([text for some in texts for text in some]))
+        readings = iter(self.embedder.read([one.text for some in texts for one in some]))
         values = [
-            {"turn": id_, "part": part, "embedder": self._maker, "vector": to_bytes(next(rows))}
+            {
+                "turn": id_,
+                "part": part,
+                "embedder": self._maker,
+                "vector": to_bytes(reading.vector),
+                "tokens": None if one.own is None else to_codes(reading, one.own),
+            }
             for id_, some in zip(batch, texts, strict=True)
-            for part in range(len(some))
+            for part, one in enumerate(some)
+            for reading in [next(readings)]
         ]
         with self.log.writing() as connection:
             # Some may have been forgotten meanwhile, or indexed by another process.

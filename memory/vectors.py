@@ -77,15 +77,6 @@ class VectorIndex:
         real = found[0] >= 0
         return *unpack(found[0][real]), cosines[0][real]
 
-    def cosines(self, query: Vectors, turns: Iterable[int], part: int) -> dict[int, float]:
-        """The cosine of `query` (dimension,) to this part of each of `turns` that has it."""
-        known = [turn for turn in turns if turn << _PART_BITS | part in self._ids]
-        if not known:
-            return {}
-        ids = np.array(known, dtype=np.int64) << _PART_BITS | part
-        rows: Vectors = self._index.reconstruct_batch(ids)  # (n, dimension)
-        return dict(zip(known, (rows @ query).tolist(), strict=True))
-
     def _remove_ids(self, ids: set[int]) -> None:
         if ids:
             self._index.remove_ids(np.fromiter(ids, dtype=np.int64))

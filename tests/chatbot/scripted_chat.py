@@ -8,6 +8,7 @@ without a reply is echoed. A "⏸" in a reply waits until the gate is there or t
 """
 
 import json
+import re
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from chatbot.decoding import Decoding
 from chatbot.engines import Message, Piece, Usage
 from chatbot.errors import ModelFault
 from chatbot.settings import load_settings
+from memory.embed import Reading
 from memory.store import Memory
 
 PAUSE = "⏸"
@@ -85,6 +87,18 @@ class LetterEmbedder:
             for character in text:
                 row[ord(character) % self.dimension] += 1
         return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        return [self._read(text) for text in texts]
+
+    def _read(self, text: str) -> Reading:
+        found = list(re.finditer(r"\w+", text))
+        return Reading(
+            self.embed([text])[0],
+            self.embed([word[0] for word in found]),
+            np.ones(len(found), np.float32),
+            np.array([word.span() for word in found], np.int64).reshape(-1, 2),
+        )
 
 
 def open_chat(home: Path, script: Mapping[str, Any]) -> Chat:

@@ -17,6 +17,8 @@ from filelock import FileLock
 
 from memory import files, nearest, store, within
 from memory.codes import Codes
+from memory.embed import Reading
+from memory.interaction import nearness
 from memory.schema import dropped, embedders, turns, vectors
 from memory.store import Memory
 from memory.vectors import Vectors, from_bytes, pack
@@ -38,6 +40,18 @@ class Words:
         summed = np.array(rows, dtype=np.float32).reshape(-1, self.dimension)
         unit: Vectors = summed / np.linalg.norm(summed, axis=1, keepdims=True)
         return unit
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        return [self._read(text) for text in texts]
+
+    def _read(self, text: str) -> Reading:
+        found = list(re.finditer(r"\w+", text))
+        return Reading(
+            self.embed([text])[0],
+            self.embed([word[0] for word in found]),
+            np.ones(len(found), dtype=np.float32),
+            np.array([word.span() for word in found]),
+        )
 
     def _word(self, word: str) -> Vectors:
         rng = np.random.default_rng(zlib.crc32((self.id + word).encode()))
@@ -117,10 +131,31 @@ def test_what_is_found_through_the_file_is_what_exact_search_finds(large: Memory
     for query in ("red fox", "tea milk bread", "rain on the lake", "note77"):
         assert nearest_of(large, query, 10) == pytest.approx(exact(large, query, 10), abs=1e-5)
     assert [hit.turn.text.split()[-1] for hit in large.recall("note77", k=1)] == ["note77"]
-    turns_ = large.vectors.turns
-    assert turns_ == set(range(1, 121))
-    own = large.vectors.cosines(large.embedder.embed(["note7"])[0], [8, 9], 0)
-    assert own[8] == pytest.approx(exact(large, "note7", 1, {8})[0], abs=1e-3) and 9 in own
+    assert large.vectors.turns == set(range(1, 121))
+
+
+def test_the_parts_of_some_turns_are_read_with_their_tokens(large: Memory) -> None:
+    with large.log.reading() as connection:
+        own, tokens = large.vectors.stored.parts(connection, [9, 8, 777])
+        assert large.vectors.stored.parts(connection, []) == ({}, {})
+    assert own.keys() == tokens.keys() == {8, 9}
+    asked = large.embedder.read(["note7"])[0]
+    assert own[8].shape == (2, Words.dimension)
+    assert (own[8] @ asked.vector).max() == pytest.approx(exact(large, "note7", 1, {8})[0])
+    # The speaker's name, four words and the note's: said once, though there are two parts.
+    assert len(tokens[8]) == len(tokens[9]) == 6 * Words.dimension // 8
+    near = nearness(asked.tokens, [tokens[8], tokens[9]])[:, 0]
+    assert near[0] > 0.8 > near[1]  # turn 8 says note7
+
+
+def test_vectors_of_another_embedder_are_no_parts(large: Memory) -> None:
+    other = Memory(large.log.path, lambda: Words("words@2"))
+    stored = other.vectors.stored
+    with large.log.writing() as connection:
+        connection.execute(vectors.update().where(vectors.c.turn == 8).values(embedder=1))
+        own, tokens = stored.parts(connection, [8, 9])
+    assert own.keys() == tokens.keys() == {9}
+    other.close()
 
 
 def test_the_file_is_private(large: Memory) -> None:

@@ -3,8 +3,10 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,18 +14,53 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory.rank import (
+    GAP,
+    PARTS,
+    SAME_SESSION,
     THRESHOLD,
-    WEIGHTS,
     Candidate,
+    Evidence,
+    Floats,
     asks_about_asker,
+    features,
     logistic,
     rank,
     worth_giving,
 )
+from memory.times import Period, periods
 from memory.types import Hit, Role, Turn
+from memory.weights import WEIGHTS, Weights
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 RARITY = {"otter": 5.0, "tea": 2.0}
+QUERY = "the otter's tea"
+HOUR = timedelta(hours=1)
+
+# Every part counts, each for something: what it does is tested here, not what it weighs.
+PLAIN = Weights(
+    ranking={
+        "whole": (6.0, 6.0),
+        "around": (6.0, 6.0),
+        "tokens": (3.0, 3.0),
+        "tokens_met": (2.0, 2.0),
+        "lexical": (5.0, 5.0),
+        "context": (4.0, 4.0),
+        "tokens_context": (1.0, 1.0),
+        "session": (1.5, 1.5),
+        "tokens_session": (0.5, 0.5),
+        "speaker": (1.0, 1.0),
+        "role": (2.0, 2.0),
+        "question": (-1.0, -1.0),
+        "number": (1.0, 1.0),
+        "date": (1.0, 1.0),
+        "name": (1.0, 1.0),
+        "time": (3.0, 3.0),
+        "newer": (0.2, 0.2),
+    },
+    answer={"bias": (-3.0, -3.0), "whole": (8.0, 0.0), "covered": (3.0, 6.0)},
+    sharpness=1.5,
+    threshold=0.5,
+)
 
 
 def candidate(
@@ -32,13 +69,14 @@ def candidate(
     text: str = "",
     cosine: float = 0.3,
     words: Sequence[float] = (0.0, 0.0),
+    tokens: Sequence[float] = (),
     before: int | None = None,
     conversation: int = 1,
     role: Role = "user",
     speaker: str = "user",
     hours: float = 1000,
 ) -> Candidate:
-    """A turn said `hours` ago; in a conversation of its own unless told otherwise."""
+    """A turn said `hours` ago. Without `tokens` each token of the query is met by 0.3."""
     turn = Turn(
         id=id_,
         conversation=conversation,
@@ -47,11 +85,38 @@ def candidate(
         text=text or f"turn {id_}",
         at=NOW - timedelta(hours=hours),
     )
-    return Candidate(turn, before, (cosine, cosine), np.array(words))
+    return Candidate(turn, before, (cosine, cosine), np.array(words), np.array(tokens))
 
 
-def ranked(*candidates: Candidate, query: str = "the otter's tea", k: int = 10) -> list[Hit]:
-    return rank(query, candidates, RARITY, NOW, k)
+def evidence(
+    *candidates: Candidate,
+    query: str = QUERY,
+    rarity: Mapping[str, float] = RARITY,
+    telling: float = 5.0,
+) -> Evidence:
+    """Each word of the query is a token, and all tell as much."""
+    spans = np.array([word.span() for word in re.finditer(r"[^\W_]+", query)]).reshape(-1, 2)
+    usual = np.full(len(spans), 0.3)
+    some = [c if len(c.tokens) else dataclasses.replace(c, tokens=usual) for c in candidates]
+    return Evidence(some, rarity, np.full(len(spans), telling, dtype=np.float32), spans)
+
+
+def ranked(
+    *candidates: Candidate,
+    query: str = QUERY,
+    rarity: Mapping[str, float] = RARITY,
+    k: int = 10,
+    times: Sequence[Period] = (),
+    weights: Weights = PLAIN,
+) -> list[Hit]:
+    return rank(query, evidence(*candidates, query=query, rarity=rarity), k, times, weights)
+
+
+def measured(
+    *candidates: Candidate, query: str = QUERY, times: Sequence[Period] = ()
+) -> dict[str, Floats]:
+    found = evidence(*candidates, query=query)
+    return features(query, found, found.candidates, times)
 
 
 def ids(hits: Sequence[Hit]) -> list[int]:
@@ -110,7 +175,7 @@ def test_the_session_of_a_match_is_preferred() -> None:
 def test_the_named_speaker_is_preferred_and_the_name_is_no_word() -> None:
     anna = candidate(1, speaker="Anna", conversation=1)
     ben = candidate(2, speaker="Ben", conversation=2, words=(0, 3))
-    hits = rank("What did Anna say?", [anna, ben], {"otter": 5.0, "anna": 4.0}, NOW, 5)
+    hits = ranked(anna, ben, query="What did Anna say?", rarity={"otter": 5.0, "anna": 4.0})
     assert ids(hits) == [1, 2]
     assert hits[1].parts["lexical"] == hits[0].parts["lexical"]  # Ben said "Anna": no evidence
 
@@ -120,7 +185,7 @@ def test_the_users_words_stand_above_the_assistants() -> None:
     its = candidate(2, conversation=2, role="assistant", speaker="assistant")
     hits = ranked(its, mine)
     assert ids(hits) == [1, 2]
-    assert hits[1].parts["role"] == pytest.approx(-WEIGHTS.role * WEIGHTS.sharpness)
+    assert hits[1].parts["role"] == pytest.approx(-2.0 * PLAIN.sharpness)
 
 
 def test_a_turn_that_only_asks_stands_lower() -> None:
@@ -156,22 +221,27 @@ def test_a_turn_that_repeats_the_query_tells_nothing() -> None:
 
 
 def test_near_and_worded_passes_the_threshold_far_does_not() -> None:
-    assert ranked(candidate(1, cosine=0.55, words=(4, 2)))[0].score >= THRESHOLD
-    assert ranked(candidate(1, cosine=0.25))[0].score < THRESHOLD
+    near = candidate(1, text="The otter drinks tea.", cosine=0.6, words=(14, 7), tokens=[0.7] * 4)
+    far = [candidate(id_, cosine=0.1, tokens=[0.2] * 4) for id_ in range(2, 30)]
+    assert ranked(near, *far, weights=WEIGHTS)[0].score >= THRESHOLD
+    assert ranked(*far, weights=WEIGHTS)[0].score < THRESHOLD
 
 
 def test_a_prompt_without_words_asks_for_nothing() -> None:
-    greeting = candidate(1, text="Hello there!", cosine=0.8)
-    wordless = dataclasses.replace(greeting, words=np.zeros(0))
-    assert rank("hi", [wordless], {}, NOW, 5)[0].score < THRESHOLD
-    assert ranked(greeting)[0].score >= THRESHOLD
+    greeting = candidate(1, text="Hello there!", cosine=0.7, words=(), tokens=[0.7])
+    assert ranked(greeting, query="hi", rarity={}, weights=WEIGHTS)[0].score < THRESHOLD
 
 
 def test_high_cosines_of_hangul_alone_pass_nothing() -> None:
-    near = candidate(1, cosine=0.9, words=(0,))
-    assert rank("수달은 뭘 마셔?", [near], {"수달": 5.0}, NOW, 5)[0].score < THRESHOLD
-    worded = candidate(1, cosine=0.9, words=(4,))
-    assert rank("수달은 뭘 마셔?", [worded], {"수달": 5.0}, NOW, 5)[0].score >= THRESHOLD
+    def score(words: Sequence[float]) -> float:
+        text = "수달은 차를 마셔."
+        near = candidate(1, text=text, cosine=0.8, words=words, tokens=[0.8] * 3)
+        others = [candidate(id_, cosine=0.7, words=(0, 0, 0)) for id_ in range(2, 30)]
+        rarity = {"수달": 5.0, "수": 4.0, "달": 4.0}
+        hits = ranked(near, *others, query="수달은 뭘 마셔?", rarity=rarity, weights=WEIGHTS)
+        return hits[0].score
+
+    assert score((0, 0, 0)) < THRESHOLD <= score((14, 11, 11))
 
 
 def test_dense_and_lexical_are_reported_as_found() -> None:
@@ -180,11 +250,193 @@ def test_dense_and_lexical_are_reported_as_found() -> None:
 
 
 def test_weights_can_be_changed() -> None:
-    nearer = candidate(1, conversation=1, cosine=0.6)
+    nearer = candidate(1, conversation=1, cosine=0.9)
     worded = candidate(2, conversation=2, words=(4, 2))
-    deaf = dataclasses.replace(WEIGHTS, lexical=0.0, context=0.0, session=0.0)
-    assert ids(rank("tea", [nearer, worded], RARITY, NOW, 5)) == [2, 1]
-    assert ids(rank("tea", [nearer, worded], RARITY, NOW, 5, deaf)) == [1, 2]
+    none = {"lexical": (0.0, 0.0), "context": (0.0, 0.0), "session": (0.0, 0.0)}
+    deaf = dataclasses.replace(PLAIN, ranking={**PLAIN.ranking, **none})
+    blind = dataclasses.replace(PLAIN, ranking={**PLAIN.ranking, "whole": (0, 6), "around": (0, 6)})
+    assert ids(ranked(nearer, worded, weights=blind)) == [2, 1]
+    assert ids(ranked(nearer, worded, weights=deaf)) == [1, 2]
+    assert ids(ranked(nearer, worded, query="수달의 차", weights=blind)) == [1, 2]  # not Latin
+
+
+# Tokens
+
+
+def test_a_turn_that_meets_a_token_of_the_query_comes_first() -> None:
+    met = candidate(1, tokens=(0.3, 0.9, 0.3, 0.3))
+    unmet = candidate(2, conversation=2)
+    hits = ranked(unmet, met)
+    assert ids(hits) == [1, 2]
+    assert hits[1].parts["tokens"] < 0 and hits[1].parts["lexical"] == 0
+    shared = measured(unmet, met, candidate(3))
+    assert shared["tokens"].tolist() == pytest.approx([0.3, 0.45, 0.3])
+    assert shared["tokens_met"][0] == shared["tokens_met"][2] == 0  # no more than the usual
+    assert shared["tokens_met"][1] == pytest.approx(0.25 * 0.6 / 0.7)
+
+
+def test_tokens_met_beside_a_turn_or_in_its_session_count_for_it() -> None:
+    met = candidate(1, tokens=(0.3, 0.9, 0.3, 0.3), hours=10)
+    beside = candidate(2, before=1, hours=9.9)
+    after = candidate(3, before=2, hours=9.8)
+    apart = candidate(4, before=3, hours=8)
+    elsewhere = [candidate(id_, conversation=2, hours=8) for id_ in (5, 6, 7)]
+    found = measured(met, beside, after, apart, *elsewhere)
+    context, session = found["tokens_context"], found["tokens_session"]
+    assert context[1] > context[2] > context[3] == context[4] == 0
+    assert session[0] == session[3] > session[4] == 0
+
+
+def test_telling_tokens_count_more() -> None:
+    one = candidate(1, tokens=(0.9, 0.3, 0.3, 0.3))
+    two = candidate(2, conversation=2, tokens=(0.3, 0.9, 0.3, 0.3))
+    found = evidence(one, two)
+    telling = np.array([1, 6, 1, 1], dtype=np.float32)
+    weighed = dataclasses.replace(found, telling=telling)
+    assert ids(rank(QUERY, weighed, 5, (), PLAIN)) == [2, 1]
+    assert ids(
+        rank(QUERY, dataclasses.replace(found, telling=telling[[1, 0, 2, 3]]), 5, (), PLAIN)
+    ) == [1, 2]
+
+
+def test_the_token_of_a_speakers_name_tells_little() -> None:
+    query = "What did Anna drink?"  # tokens: what, did, anna, drink
+    named = candidate(1, speaker="Anna", tokens=(0.0, 0.0, 1.0, 0.0))
+    told = candidate(2, conversation=2, speaker="Ben", tokens=(0.0, 0.0, 0.0, 1.0))
+    tokens = measured(named, told, query=query)["tokens"]
+    assert tokens.tolist() == pytest.approx([1 / 16, 5 / 16])
+    unnamed = dataclasses.replace(named, turn=dataclasses.replace(named.turn, speaker="Clara"))
+    assert measured(unnamed, told, query=query)["tokens"].tolist() == pytest.approx([0.25, 0.25])
+
+
+# Kinds
+
+
+@pytest.mark.parametrize(
+    ("kind", "query", "has", "lacks"),
+    [
+        ("number", "How many otters?", "I saw three otters.", "I saw some otters."),
+        ("number", "What's my locker number?", "It is 4417.", "It is near the door."),
+        ("number", "수달이 몇 마리야?", "수달이 두 마리 있어.", "수달이 있어."),
+        ("date", "When did I see the otter?", "I saw it yesterday.", "I saw it swim."),
+        ("date", "what month was it", "It was in March.", "It was in the river."),
+        ("date", "수달을 언제 봤지?", "지난주에 수달을 봤어.", "수달을 봤어."),
+        ("name", "Who fed the otter?", "I think Clara did.", "I think we did."),
+        ("name", "What is my otter called?", "We named it Rufus.", "We named it."),
+    ],
+)
+def test_a_turn_with_the_kind_of_thing_that_is_asked_for_comes_first(
+    kind: str, query: str, has: str, lacks: str
+) -> None:
+    one, two = candidate(1, text=has), candidate(2, text=lacks, conversation=2)
+    found = measured(one, two, query=query)
+    assert found[kind].tolist() == [1, 0]
+    assert measured(one, two, query="Tell me of otters.")[kind].tolist() == [0, 0]
+    hits = ranked(two, one, query=query)
+    assert ids(hits) == [1, 2] and hits[1].parts["kind"] < 0
+
+
+# Times
+
+LAST_WEEK = periods("last week", NOW, UTC)  # 9 to 15 November: NOW is a Sunday
+DAY = 24.0
+
+
+def test_a_turn_of_the_time_that_is_asked_about_comes_first() -> None:
+    then = candidate(1, hours=9 * DAY)
+    later = candidate(2, conversation=2, hours=2 * DAY)
+    assert ids(ranked(later, then, times=LAST_WEEK)) == [1, 2]
+    assert ids(ranked(later, then)) == [2, 1]
+
+
+def test_a_turn_that_tells_of_that_time_fits_as_well() -> None:
+    then = candidate(1, hours=9 * DAY)
+    tells = candidate(2, text="Eight days ago I fed the otter.", hours=2 * DAY)
+    plain = candidate(3, text="I fed the otter.", hours=2 * DAY)
+    fits = measured(then, tells, plain, times=LAST_WEEK)["time"]
+    assert fits[:2].tolist() == [1, 1] and fits[2] < 0.6
+
+
+def test_turns_beside_that_time_fit_less_with_distance() -> None:
+    monday = (NOW - LAST_WEEK[0].since) / HOUR
+    beside = [candidate(weeks + 1, hours=monday + 7 * weeks * DAY) for weeks in range(4)]
+    fits = measured(*beside, times=LAST_WEEK)["time"]
+    assert fits.tolist() == pytest.approx([math.exp(-weeks) for weeks in range(4)])
+    after = measured(candidate(1, hours=0), times=LAST_WEEK)["time"]
+    assert after[0] == pytest.approx(math.exp(-6 / 7))
+
+
+def test_a_long_time_falls_off_more_slowly_and_the_best_of_several_counts() -> None:
+    month_before = candidate(1, hours=(NOW - datetime(2026, 7, 2, tzinfo=UTC)) / HOUR)
+    august = periods("in August 2026", NOW, UTC)
+    (fit,) = measured(month_before, times=august)["time"]
+    assert fit == pytest.approx(math.exp(-30 / 31))
+    (both,) = measured(month_before, times=[*LAST_WEEK, *august])["time"]
+    assert both == fit
+    assert measured(month_before)["time"].tolist() == [0]
+
+
+def test_newer_turns_are_told_by_their_place_in_time() -> None:
+    some = [candidate(id_, hours=hours) for id_, hours in ((1, 10), (2, 9000), (3, 50))]
+    assert measured(*some)["newer"].tolist() == [1, 0, 0.5]
+    assert measured(some[0])["newer"].tolist() == [0]
+    even = [candidate(id_, hours=10) for id_ in range(30)]
+    assert set(measured(*even)["newer"]) == {0}
+
+
+def test_each_hit_makes_way_for_other_sessions() -> None:
+    one, two = candidate(1, cosine=0.5, hours=10), candidate(2, cosine=0.499, hours=10)
+    other = candidate(3, cosine=0.498, conversation=2, hours=10)
+    hits = ranked(one, two, other)
+    assert ids(hits) == [1, 3, 2]
+    assert [hit.parts["variety"] for hit in hits] == [0, 0, -SAME_SESSION * PLAIN.sharpness]
+    near = candidate(3, cosine=0.2, conversation=2, hours=10)
+    assert ids(ranked(one, two, near)) == [1, 2, 3]
+
+
+# Changes
+
+
+def told(id_: int, text: str, hours: float, *, cosine: float = 0.5, **how: Any) -> Candidate:
+    """A turn that meets one token of the query, in a conversation of its own."""
+    tokens = (0.3, 0.9, 0.3, 0.3)
+    return candidate(
+        id_, text=text, hours=hours, conversation=id_, cosine=cosine, tokens=tokens, **how
+    )
+
+
+USUAL = [candidate(id_, conversation=id_, cosine=0.1) for id_ in range(50, 60)]
+
+
+def test_the_newest_of_what_tells_of_the_same_comes_first_and_supersedes_the_others() -> None:
+    old = told(1, "The otter drinks green tea.", 500, cosine=0.52)
+    new = told(2, "The otter drinks black tea now.", 50)
+    first, second, *others = ranked(old, new, *USUAL)
+    assert (first.turn.id, second.turn.id) == (2, 1)
+    assert second.superseded_by == 2 and first.superseded_by is None
+    assert all(hit.superseded_by is None for hit in others)
+    assert first.parts["change"] == 0 > second.parts["change"]
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        told(2, "The otter drinks black tea now.", 495),  # the same day
+        told(2, "The otter drinks black tea now.", 50, speaker="Ben"),
+        told(2, "The otter drinks black tea now.", 50, role="assistant"),
+        told(2, "Does the otter drink black tea now?", 50),
+        told(2, "The otter drinks black tea now.", 50, cosine=0.1),  # far behind
+        dataclasses.replace(  # met elsewhere
+            told(2, "The otter drinks black tea now.", 50),
+            tokens=np.array((0.9, 0.3, 0.3, 0.3)),
+        ),
+    ],
+)
+def test_nothing_else_is_superseded(later: Candidate) -> None:
+    old = told(1, "The otter drinks green tea.", 500, cosine=0.53)
+    hits = ranked(old, later, *USUAL)
+    assert hits[0].turn.id == 1
+    assert all(hit.superseded_by is None and hit.parts["change"] == 0 for hit in hits)
 
 
 @given(
@@ -208,8 +460,9 @@ def test_scores_explain_themselves_and_fall(
         )
         for id_, (c, w, talk, role, h) in enumerate(rows, start=1)
     ]
-    hits = ranked(*candidates)
+    hits = ranked(*candidates, times=LAST_WEEK)
     assert len(hits) == min(len(rows), 10)
+    assert all(hit.parts.keys() == {"query", *PARTS, "change", "variety"} for hit in hits)
     for hit in hits:
         assert 0 < hit.score < 1
         assert hit.score == pytest.approx(logistic(math.fsum(hit.parts.values())))
@@ -240,7 +493,8 @@ def chosen(*said: tuple[str, str, float], k: int = 3) -> list[str]:
 
 
 def test_what_is_worth_giving() -> None:
-    fact, near, far = ("user", "fact", 2.0), ("user", "near", 1.9), ("user", "far", 1.0)
+    fact, near = ("user", "fact", 2.0), ("user", "near", 2.0 - GAP / 2)
+    far = ("user", "far", 2.0 - 2 * GAP)
     assert chosen(fact, near, far) == ["fact", "near"]
     assert chosen(fact, near, k=1) == ["fact"]
     assert chosen(("user", "unlikely", -0.1)) == []
@@ -249,7 +503,7 @@ def test_what_is_worth_giving() -> None:
     assert chosen(("user", "I paid 340, can you believe it?", 3.0), fact) == [
         "I paid 340, can you believe it?"
     ]
-    assert chosen(fact, ("assistant", "echo", 1.95)) == ["fact"]
+    assert chosen(fact, ("assistant", "echo", 2.0 - GAP / 2)) == ["fact"]
     assert chosen(("assistant", "answer", 2.0), near) == ["answer", "near"]
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from memory.embed import SentenceEmbedder
+from memory import words
+from memory.embed import Reading, SentenceEmbedder
 from memory.errors import UnknownConversation, UnknownTurn
-from memory.schema import embedders, vectors
+from memory.schema import counters, embedders, vectors
 from memory.store import Memory
 from memory.types import Hit
 from memory.vectors import Vectors, from_bytes
@@ -177,6 +178,117 @@ def test_a_conversation_is_forgotten_whole(memory: Memory) -> None:
     assert len(memory.log.conversations()) == 1
 
 
+# Times in the query
+
+WEDNESDAY = datetime(2026, 11, 18, 12, tzinfo=UTC)
+FOOD = ("leeks", "beans", "peas", "carrots", "lentils", "beets", "chard", "corn")
+
+
+@pytest.mark.parametrize(
+    ("query", "text"),
+    [
+        ("What did I cook last week?", "I cooked a stew with {}."),
+        ("지난주에 내가 무슨 요리를 했지?", "오늘은 {} 요리를 했어."),
+    ],
+)
+def test_of_equals_the_turn_of_the_time_that_is_named_comes_first(
+    memory: Memory, query: str, text: str
+) -> None:
+    said = [WEDNESDAY - timedelta(weeks=weeks) for weeks in range(1, len(FOOD) + 1)]
+    ids = tell_all(memory, [text.format(one) for one in FOOD], said)
+    for weeks in (0, 3, 6):
+        first = memory.recall(query, now=WEDNESDAY - timedelta(weeks=weeks))[0]
+        assert first.turn.id == ids[weeks]
+
+
+@pytest.mark.parametrize("query", ["What did I cook last week?", "지난주에 내가 뭘 요리했지?"])
+def test_the_time_that_is_named_is_searched_apart(memory: Memory, query: str) -> None:
+    """What was said then is found though far more of the same was said before."""
+    dinners = [f"I cooked dinner number {n} 요리했어." for n in range(300)]
+    tell_all(memory, dinners, [WEDNESDAY - timedelta(days=40 + n) for n in range(300)])
+    said = [WEDNESDAY - timedelta(weeks=1), WEDNESDAY - timedelta(weeks=4)]
+    then, before = tell_all(memory, ["Tacos!", "Soup!"], said)
+    found = [hit.turn.id for hit in memory.recall(query, k=1000, now=WEDNESDAY)]
+    assert then in found and before not in found
+
+
+def test_turns_in_the_window_leave_room_for_others_of_the_time(memory: Memory) -> None:
+    dinners = [f"I cooked dinner number {n}." for n in range(300)]
+    tell_all(memory, dinners, [WEDNESDAY - timedelta(days=40 + n) for n in range(300)])
+    shown = [f"What did I cook today, take {n}?" for n in range(60)]
+    ids = tell_all(memory, shown, [WEDNESDAY] * 60)
+    (then,) = tell_all(memory, ["Tacos!"], [WEDNESDAY])
+    hits = memory.recall("What did I cook today?", k=1000, exclude=ids, now=WEDNESDAY)
+    assert then in [hit.turn.id for hit in hits]
+
+
+def tell_all(memory: Memory, texts: Sequence[str], times: Sequence[datetime]) -> list[int]:
+    """Each text in a conversation of its own."""
+    both = zip(texts, times, strict=True)
+    return [memory.remember("user", text, at=at).id for text, at in both]
+
+
+# The caches
+
+
+def test_words_of_an_older_version_are_made_anew(
+    memory: Memory, embedder: SentenceEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = tell(memory)
+    memory.catch_up()
+    assert words_version(memory) == words.TOKENS_VERSION
+    with monkeypatch.context() as newer:
+        newer.setattr(words, "TOKENS_VERSION", words.TOKENS_VERSION + 1)
+        newer.setattr(words, "tokenize", lambda text: ["xylophone"])
+        counting = Counting(embedder)
+        again = Memory(memory.log.path, lambda: counting)  # type: ignore[arg-type]
+        assert again.catch_up() == len(ids)  # looked at, though nothing is embedded
+        assert counting.texts == []
+        assert found_by(again, "xylophone") == sorted(ids, reverse=True)[:10]
+        assert words_version(again) == words.TOKENS_VERSION
+        assert again.verify(repair=False).sound and again.catch_up() == 0
+        again.close()
+    back = Memory(memory.log.path, lambda: embedder)
+    back.catch_up()
+    assert found_by(back, "xylophone") == [] and found_by(back, "locker") == [ids[3]]
+    back.close()
+
+
+def test_words_of_this_version_are_kept(memory: Memory, embedder: SentenceEmbedder) -> None:
+    tell(memory)
+    memory.catch_up()
+    with memory.log.writing() as connection:
+        connection.exec_driver_sql("INSERT INTO words (rowid, tokens) VALUES (999, 'stray')")
+    again = Memory(memory.log.path, lambda: embedder)
+    assert again.catch_up() == 0
+    assert found_by(again, "stray") == [999]
+    again.close()
+
+
+def words_version(memory: Memory) -> int | None:
+    with memory.log.reading() as connection:
+        return connection.scalar(sa.select(counters.c.value).where(counters.c.name == "words"))
+
+
+def found_by(memory: Memory, query: str) -> list[int]:
+    with memory.log.reading() as connection:
+        return [turn for turn, _ in words.search(connection, query).best(10)]
+
+
+def test_the_codes_of_a_turns_own_tokens_are_stored_once(memory: Memory) -> None:
+    first = memory.remember("user", "My dog is called Biscuit.", at=NOW)
+    memory.remember("user", "Is it?", conversation=first.conversation, at=NOW)
+    memory.remember("user", "otter " * 500, conversation=first.conversation, at=NOW)
+    memory.catch_up()
+    query = sa.select(vectors.c.turn, vectors.c.part, sa.func.length(vectors.c.tokens))
+    with memory.log.reading() as connection:
+        stored = {(turn, part): size for turn, part, size in connection.execute(query)}
+    reading = memory.embedder.read(["user: Is it?"])[0]
+    assert stored[2, 1] == len(reading.tokens) * memory.embedder.dimension // 8
+    assert [key for key, size in stored.items() if size is None] == [(1, 0), (2, 0)]
+    assert stored.keys() == {(1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)}
+
+
 def state(memory: Memory, query: str) -> list[tuple[int, float]]:
     return [(hit.turn.id, round(hit.score, 9)) for hit in memory.recall(query, k=50, now=NOW)]
 
@@ -213,6 +325,10 @@ class Counting:
     def embed(self, texts: Sequence[str]) -> Vectors:
         self.texts += texts
         return self.inner.embed(texts)
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        self.texts += texts
+        return self.inner.read(texts)
 
 
 def test_vectors_of_another_embedder_are_made_anew_before_they_are_searched(

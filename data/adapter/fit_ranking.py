@@ -1,0 +1,191 @@
+"""Learn the weights of the ranking: `python data/adapter/fit_ranking.py`, about five minutes.
+
+Reads the tuning halves of data/evaluation (the other halves, LoCoMo and BEAM are never read) and
+writes ranking.json beside this file. Each conversation is recalled from alone and with the others,
+through the program's own search. The ranking is fitted pairwise (softplus of the best wrong turns
+over each right one), pulled towards the weights below, which were set by hand: some three hundred
+questions are too few to learn them from nothing. Whether the memory answers at all is a logistic
+regression: a question asked of its own conversation against one asked of another's.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import binary_cross_entropy_with_logits, softplus
+
+from benchmarks.recall import Sample, read_samples
+from chatbot.models import embedder_folder
+from memory import rank, search
+from memory.embed import SentenceEmbedder
+from memory.store import Memory
+
+HERE = Path(__file__).parent
+Floats = NDArray[np.float64]
+
+# Where the fit starts from and is pulled to: for Latin letters, for others. The built-in embedder
+# is English: a cosine to Korean text says little, a shared word much.
+PRIOR: Mapping[str, tuple[float, float]] = {
+    "whole": (2.0, 0.0),
+    "around": (1.5, 1.0),
+    "tokens": (5.0, 2.0),
+    "tokens_met": (2.5, 0.0),
+    "lexical": (0.6, 1.5),
+    "context": (1.0, 1.2),
+    "tokens_context": (3.0, 0.0),
+    "session": (0.25, 0.5),
+    "tokens_session": (0.6, 0.3),
+    "speaker": (0.45, 0.45),
+    "role": (2.0, 2.0),
+    "question": (-0.5, -0.5),
+    "number": (0.9, 0.9),
+    "date": (1.0, 1.0),
+    "name": (0.4, 0.4),
+    "newer": (0.2, 0.2),
+}
+PULL = (3.0, 1.0)  # towards it
+TIME = (2.0, 2.0)  # the questions name too few times to learn from: set by hand
+# Signs that the questions can't teach, since all of them ask for a memory: set by hand.
+CHAT = {"personal": (0.5, 0.5), "telling": (-1.0, -1.0), "wordless": (-4.0, -4.0)}
+SIGNS = "whole around tokens tokens_met words covered covered_most standing_out length".split()
+SHARPNESS = 0.1  # a few ranks behind the best is no reason to doubt a hit
+EASE = 0.35  # log-odds: a miss is worse than a needless memory, up to a tenth of them
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question put to a memory: its features (n, F), which turns are evidence, and what it had."""
+
+    query: str
+    found: Mapping[str, Floats]
+    evidence: NDArray[np.bool_]
+    own: bool
+
+    @property
+    def rows(self) -> Floats:
+        return np.stack([self.found[name] for name in PRIOR], axis=1)
+
+
+def ask_all(samples: Sequence[Sample], embedder: SentenceEmbedder) -> Iterator[Asked]:
+    """Every question of `samples` put to the memory of its own conversation, half of those of the
+    next two to it as well, and all to one memory of them all."""
+    for at, sample in enumerate(samples):
+        others = [samples[(at + step) % len(samples)] for step in (1, 2)]
+        strangers = [q for other in others for q in other.questions[::2]]
+        yield from _ask([sample], strangers, embedder)
+    yield from _ask(samples, [], embedder)
+
+
+def _ask(
+    samples: Sequence[Sample], strangers: Sequence, embedder: SentenceEmbedder
+) -> Iterator[Asked]:
+    with tempfile.TemporaryDirectory() as folder:
+        memory = Memory(Path(folder) / "chatbot.db", lambda: embedder)
+        sessions = [session for sample in samples for session in sample.sessions]
+        stored = memory.log.extend([("", [turn for _, turn in one]) for one in sessions])
+        said = [id_ for session in sessions for id_, _ in session]
+        ids = {turn.id: id_ for turn, id_ in zip(stored, said, strict=True)}
+        own = [question for sample in samples for question in sample.questions]
+        for question, known in [(q, True) for q in own] + [(q, False) for q in strangers]:
+            reading = embedder.read([question.text])[0]
+            index = memory.vectors
+            with memory.log.reading() as connection:
+                evidence = search.gather(
+                    connection, index, search.Query(question.text, reading), search.Scope()
+                )
+            found = rank.features(question.text, evidence, evidence.candidates, ())
+            right = [known and ids[c.turn.id] in question.evidence for c in evidence.candidates]
+            yield Asked(question.text, found, np.array(right, dtype=bool), known)
+        memory.close()
+
+
+def fit_ranking(asked: Sequence[Asked], column: int) -> Floats:
+    """Weights of PRIOR's features, (F,), in its order."""
+    some = [one for one in asked if one.evidence.any()]
+    most = max(len(one.evidence) for one in some)
+    rows = torch.zeros(len(some), most, len(PRIOR))
+    there = torch.full((len(some), most), -1e9)
+    right = torch.zeros(len(some), most)
+    for at, one in enumerate(some):
+        count = len(one.evidence)
+        rows[at, :count] = torch.tensor(one.rows - one.rows.mean(0))
+        there[at, :count] = 0
+        right[at, :count] = torch.tensor(one.evidence)
+    spread = rows[there == 0].std(0).clamp(min=1e-6)
+    prior = torch.tensor([pair[column] for pair in PRIOR.values()]) * spread
+    weights = prior.clone().requires_grad_(True)
+
+    def loss() -> torch.Tensor:
+        sums = (rows / spread) @ weights + there  # (questions, turns)
+        wrong = torch.logsumexp(sums.masked_fill(right > 0, -1e9), 1, keepdim=True)
+        missed = (softplus(wrong - sums) * right).sum(1) / right.sum(1)
+        return missed.mean() + PULL[column] * ((weights - prior) ** 2).sum()
+
+    _minimise(loss, weights)
+    return (weights.detach() / spread).double().numpy()
+
+
+def fit_answer(asked: Sequence[Asked], weights: Floats) -> dict[str, float]:
+    """Log-odds of each sign that the memory answers, and of "bias"."""
+    rows = [rank.signs(one.query, one.found, one.rows @ weights) for one in asked]
+    values = torch.tensor([[row[name] for name in SIGNS] for row in rows])
+    own = torch.tensor([float(one.own) for one in asked])
+    mean, spread = values.mean(0), values.std(0).clamp(min=1e-6)
+    even = torch.where(own > 0, 0.5 / own.mean(), 0.5 / (1 - own.mean()))
+    odds = torch.zeros(len(SIGNS) + 1, requires_grad=True)
+
+    def loss() -> torch.Tensor:
+        sums = (values - mean) / spread @ odds[1:] + odds[0]
+        return (
+            binary_cross_entropy_with_logits(sums, own, weight=even) + 0.02 * (odds[1:] ** 2).mean()
+        )
+
+    _minimise(loss, odds)
+    per_unit = odds.detach()[1:] / spread
+    bias = float(odds.detach()[0] - (per_unit * mean).sum()) + EASE
+    return {"bias": bias, **dict(zip(SIGNS, per_unit.tolist(), strict=True))}
+
+
+def _minimise(loss, variable: torch.Tensor) -> None:  # type: ignore[no-untyped-def]
+    optimiser = torch.optim.LBFGS([variable], max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    optimiser.step(closure)
+
+
+def main() -> None:
+    embedder = SentenceEmbedder(embedder_folder(), name="all-MiniLM-L6-v2")
+    ranking: list[Floats] = []
+    answer: list[dict[str, float]] = []
+    for column, language in enumerate(("en", "ko")):
+        path = HERE.parent / "evaluation" / f"recall_{language}_tune.json"
+        asked = list(ask_all(read_samples(path), embedder))
+        ranking.append(fit_ranking(asked, column))
+        answer.append(fit_answer(asked, ranking[-1]))
+    result = {
+        "made_by": "data/adapter/fit_ranking.py",
+        "embedder": embedder.id,
+        "columns": ["Latin letters", "others"],
+        "ranking": {
+            **{n: [round(w[i], 3) for w in ranking] for i, n in enumerate(PRIOR)},
+            "time": TIME,
+        },
+        "answer": {n: [round(a[n], 3) for a in answer] for n in ("bias", *SIGNS)} | CHAT,
+        "sharpness": SHARPNESS,
+        "threshold": 0.5,
+    }
+    (HERE / "ranking.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
