@@ -1,10 +1,15 @@
-"""How much of the evidence recall finds: `python -m benchmarks.recall FILE [--pooled]`.
+"""How much of the evidence recall finds: `python -m benchmarks.recall FILE`.
 
 FILE is in LoCoMo's format (docs say where to get it). Each session is stored as one conversation,
 as a user's log would hold it, and every question with resolvable evidence goes through
-`Memory.recall` with its default settings, as if asked the day after the last session. Recall@k is the share of a question's evidence turns
-among the first k hits, averaged over questions; any@10 asks for one of them, session_recall@10 for
-their sessions.
+`Memory.recall` with its default settings, as if asked the day after the last session. Recall@k is
+the share of a question's evidence turns among the first k hits, averaged over questions; any@10
+asks for one of them, session_recall@10 for their sessions. `--pooled` keeps all conversations in
+one memory.
+
+`--threshold` instead asks each memory its own questions and half of those of the next conversation,
+which it can't answer: how well the best hit's score tells the two apart (the area under the curve),
+and for each threshold the share of the latter that get a memory, and recall@5 of what is over it.
 """
 
 import argparse
@@ -14,7 +19,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +32,7 @@ from chatbot.models import embedder_folder
 from memory.embed import SentenceEmbedder
 from memory.store import Memory
 from memory.types import Role, Turn
+from memory.weights import THRESHOLD
 
 KS = (5, 10, 20)
 ASSISTANTS = {"ai", "assistant", "bot", "chatbot"}  # speakers that are no person
@@ -103,26 +110,35 @@ def _date(text: str, number: int) -> datetime:
     return EPOCH + timedelta(weeks=number)
 
 
-def measure(samples: Sequence[Sample], embedder: SentenceEmbedder) -> tuple[list[Any], list[float]]:
-    """One memory with all of `samples`: (category, figures) of every question, and ms of each."""
+@contextmanager
+def remembered(
+    samples: Sequence[Sample], embedder: SentenceEmbedder
+) -> Iterator[tuple[Memory, dict[int, Evidence], datetime]]:
+    """A memory with all of `samples`, which turn is which, and the day after the last session."""
     with tempfile.TemporaryDirectory() as folder:
         memory = Memory(Path(folder) / "chatbot.db", lambda: embedder)
         sessions = [session for sample in samples for session in sample.sessions]
         stored = memory.log.extend([("", [turn for _, turn in one]) for one in sessions if one])
         said = [evidence for session in sessions for evidence, _ in session]
-        evidence_of = {turn.id: one for turn, one in zip(stored, said, strict=True)}
-        session_of = {evidence_of[turn.id]: turn.conversation for turn in stored}
         memory.catch_up(_progress)
         memory.warm()
-        rows, times = [], []
         now = max(turn.at for turn in stored) + timedelta(days=1)
+        yield memory, {turn.id: one for turn, one in zip(stored, said, strict=True)}, now
+        memory.close()
+
+
+def measure(samples: Sequence[Sample], embedder: SentenceEmbedder) -> tuple[list[Any], list[float]]:
+    """One memory with all of `samples`: (category, figures) of every question, and ms of each."""
+    with remembered(samples, embedder) as (memory, evidence_of, now):
+        turns = memory.log.get(evidence_of)
+        session_of = {evidence_of[id_]: turn.conversation for id_, turn in turns.items()}
+        rows, times = [], []
         for question in (q for sample in samples for q in sample.questions):
             start = time.perf_counter()
             hits = memory.recall(question.text, max(KS), now=now)
             times.append(1000 * (time.perf_counter() - start))
             found = [evidence_of[hit.turn.id] for hit in hits]
             rows.append((question.category, _figures(question.evidence, found, session_of)))
-        memory.close()
     return rows, times
 
 
@@ -135,6 +151,43 @@ def _figures(
     reached = {session_of[one] for one in found[:10]}
     figures["session_recall@10"] = len(sessions & reached) / len(sessions)
     return figures
+
+
+def measure_threshold(samples: Sequence[Sample], embedder: SentenceEmbedder) -> dict[str, Any]:
+    """The JSON of `--threshold`."""
+    own: list[tuple[list[float], list[bool], int]] = []  # scores, right ones, evidence
+    strangers: list[float] = []
+    for at, sample in enumerate(samples):
+        with remembered([sample], embedder) as (memory, evidence_of, now):
+            for question in sample.questions:
+                hits = memory.recall(question.text, 5, now=now)
+                right = [evidence_of[hit.turn.id] in question.evidence for hit in hits]
+                own.append(([hit.score for hit in hits], right, len(question.evidence)))
+            for question in samples[(at + 1) % len(samples)].questions[::2]:
+                hits = memory.recall(question.text, 1, now=now)
+                strangers.append(hits[0].score if hits else 0.0)
+    best = np.array([scores[0] if scores else 0.0 for scores, _, _ in own])
+    ahead = (best[:, None] > np.array(strangers)).mean()
+    even = (best[:, None] == np.array(strangers)).mean()
+    curve = {
+        f"{threshold:.1f}": {
+            "wrong": round(float((np.array(strangers) >= threshold).mean()), 4),
+            "recall@5": round(float(np.mean([_kept(*one, threshold) for one in own])), 4),
+        }
+        for threshold in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+    }
+    counts = {"questions": len(own), "strangers": len(strangers)}
+    return {
+        **counts,
+        "auc": round(float(ahead + even / 2), 4),
+        "default": THRESHOLD,
+        "curve": curve,
+    }
+
+
+def _kept(scores: list[float], right: list[bool], evidence: int, threshold: float) -> float:
+    over = [one for score, one in zip(scores, right, strict=True) if score >= threshold]
+    return sum(over) / evidence
 
 
 def summarise(rows: Sequence[tuple[str, Numbers]], times: Sequence[float]) -> dict[str, Any]:
@@ -163,11 +216,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recall", description=__doc__)
     parser.add_argument("file", type=Path, help="questions in LoCoMo's format")
     parser.add_argument("--pooled", action="store_true", help="all conversations in one memory")
+    parser.add_argument("--threshold", action="store_true", help="questions it can't answer")
     options = parser.parse_args()
     samples = read_samples(options.file)
     if not any(sample.questions for sample in samples):
         sys.exit(f"{options.file} has no question with evidence: choose a file in LoCoMo's format")
     embedder = SentenceEmbedder(embedder_folder(), name="all-MiniLM-L6-v2")
+    if options.threshold:
+        print(json.dumps(measure_threshold(samples, embedder), indent=2))
+        return
     rows: list[tuple[str, Numbers]] = []
     times: list[float] = []
     for some in [samples] if options.pooled else [[sample] for sample in samples]:

@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 from memory.times import Period
 from memory.times import periods as periods_of
 from memory.types import Hit, Turn
-from memory.weights import THRESHOLD, WEIGHTS, Weights
+from memory.weights import THRESHOLD, Weights, load_weights
 
 Floats = NDArray[np.float64]
 
@@ -51,11 +51,11 @@ TOLD = 1000  # characters of a turn that are looked through for numbers, dates a
 NAME = 1.0  # what a token of a speaker's name tells at most: every turn of theirs has it
 LENT = {-1: 0.8, -2: 0.45, 1: 0.7, 2: 0.45}  # of a word's score, to the turns around it
 FIRST = 5  # hits among which a newer turn takes the lead
-CHANGED = 1.5  # how far behind the best, in units of the ranking
-ALIKE = 0.75  # cosine from which on two turns answer in the same way
+CHANGED = 1.0  # how far behind the best, in units of the ranking
+ALIKE = 0.8  # cosine from which on two turns answer in the same way
 LEAD = 0.01  # units by which the newer one leads
 ANOTHER_DAY = timedelta(hours=12)
-SAME_SESSION = 0.2  # what each hit takes from the others of its session
+SAME_SESSION = 0.15  # what each hit takes from the others of its session
 ANSWER = 0.4  # a question lends so much more to the turn after it
 
 
@@ -119,13 +119,15 @@ def rank(
     evidence: Evidence,
     k: int,
     periods: Sequence[Period] = (),
-    weights: Weights = WEIGHTS,
+    weights: Weights | None = None,
 ) -> list[Hit]:
-    """The k best candidates as hits, best first. `periods` are the times that the query names.
+    """The k best candidates as hits, best first. `periods` are the times that the query names;
+    with no `weights` the shipped ones count.
 
     A word that is a speaker's name counts for the `speaker` part alone. Of turns that say the same
     only the newest is kept, and a turn that only repeats the query is left out: it tells nothing.
     """
+    weights = weights or load_weights()
     asked = _said(query).rstrip("? ")
     telling = [c for c in evidence.candidates if _said(c.turn.text).rstrip("? ") != asked]
     kept = _newest_of_same(telling)
@@ -139,7 +141,7 @@ def rank(
     }
     totals = np.sum(list(parts.values()), axis=0)  # (n,)
     turns = [c.turn for c in kept]
-    parts["change"], newer = _changed(totals, turns, found["met_by_token"])
+    parts["change"], newer = _changed(totals, turns, found)
     answered = weights.answered(signs(query, found, totals), foreign)
     order = _diverse(totals + parts["change"], turns, k)
     best = order[0][0]
@@ -207,14 +209,16 @@ def _diverse(totals: Floats, turns: Sequence[Turn], k: int) -> list[tuple[int, f
 
 
 def _changed(
-    totals: Floats, turns: Sequence[Turn], met: Floats
+    totals: Floats, turns: Sequence[Turn], found: Mapping[str, Floats]
 ) -> tuple[Floats, dict[int, int]]:
     """What lifts the newest of the turns that tell of the same thing above the older ones, (n,);
     and by what each older one is superseded.
 
     Two turns of one person tell of the same thing when they answer the query nearly as well as the
-    best, in the same way: `met` (U, n), how each of its tokens is met, points the same way.
+    best, in the same way: how each of its tokens is met points the same way. One that fits the
+    times which the query names less than the older one isn't what is asked for.
     """
+    met, timely = found["met_by_token"], found["time"]  # (U, n), (n,)
     lift = np.zeros(len(turns))
     order = np.argsort(-totals, kind="stable")[:FIRST].tolist()
     first = [
@@ -231,6 +235,7 @@ def _changed(
             for i in first
             if turns[i].at - turns[older].at > ANOTHER_DAY
             and turns[i].speaker == turns[older].speaker
+            and timely[i] >= timely[older]
             and _cosine(met[:, i], met[:, older]) >= ALIKE
         ]
         if later:

@@ -12,6 +12,7 @@ from functools import cache
 from memory.trained import trained
 
 FILE = "ranking.json"
+THRESHOLD = 0.5  # the score from which on a hit may be shown to a model; `answer` is fitted to it
 
 Pair = tuple[float, float]  # for Latin letters, for others
 
@@ -19,13 +20,11 @@ Pair = tuple[float, float]  # for Latin letters, for others
 @dataclass(frozen=True, slots=True)
 class Weights:
     """`ranking`: log-odds per unit of each feature, after `sharpness`. `answer`: of each sign that
-    the memory answers the query at all, with "bias" for the sum's start. `threshold`: the score
-    from which on a hit is given to a model."""
+    the memory answers the query at all, with "bias" for the sum's start."""
 
     ranking: Mapping[str, Pair]
     answer: Mapping[str, Pair]
     sharpness: float
-    threshold: float
 
     def of(self, feature: str, foreign: float) -> float:
         """A feature's weight for a query whose letters are `foreign` (0 to 1) not Latin."""
@@ -53,10 +52,4 @@ def load_weights() -> Weights:
         ranking={name: tuple(pair) for name, pair in raw["ranking"].items()},
         answer={name: tuple(pair) for name, pair in raw["answer"].items()},
         sharpness=raw["sharpness"],
-        threshold=raw["threshold"],
     )
-
-
-WEIGHTS = load_weights()
-# The score from which on a hit may be shown to a model.
-THRESHOLD = WEIGHTS.threshold

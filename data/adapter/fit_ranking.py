@@ -9,6 +9,7 @@ regression: a question asked of its own conversation against one asked of anothe
 """
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,12 +55,13 @@ TIME = (2.0, 2.0)  # the questions name too few times to learn from: set by hand
 CHAT = {"personal": (0.5, 0.5), "telling": (-1.0, -1.0), "wordless": (-4.0, -4.0)}
 SIGNS = "whole around tokens tokens_met words covered covered_most standing_out length".split()
 SHARPNESS = 0.1  # a few ranks behind the best is no reason to doubt a hit
-EASE = 0.35  # log-odds: a miss is worse than a needless memory, up to a tenth of them
+EASE = 0.35  # log-odds added: a memory missed is worse than a needless one
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question put to a memory: its features (n, F), which turns are evidence, and what it had."""
+    """A question put to a memory: its features (n,) by name, which turns are evidence, and whether
+    the memory is of its own conversation."""
 
     query: str
     found: Mapping[str, Floats]
@@ -182,9 +184,11 @@ def main() -> None:
         },
         "answer": {n: [round(a[n], 3) for a in answer] for n in ("bias", *SIGNS)} | CHAT,
         "sharpness": SHARPNESS,
-        "threshold": 0.5,
     }
-    (HERE / "ranking.json").write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    text = re.sub(
+        r"\[\s+(\S+),\s+(\S+)\s+\]", r"[\1, \2]", json.dumps(result, indent=1)
+    )  # pairs in one line
+    (HERE / "ranking.json").write_text(text + "\n", "utf-8")
 
 
 if __name__ == "__main__":

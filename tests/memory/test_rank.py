@@ -29,7 +29,7 @@ from memory.rank import (
 )
 from memory.times import Period, periods
 from memory.types import Hit, Role, Turn
-from memory.weights import WEIGHTS, Weights
+from memory.weights import Weights, load_weights
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 RARITY = {"otter": 5.0, "tea": 2.0}
@@ -59,7 +59,6 @@ PLAIN = Weights(
     },
     answer={"bias": (-3.0, -3.0), "whole": (8.0, 0.0), "covered": (3.0, 6.0)},
     sharpness=1.5,
-    threshold=0.5,
 )
 
 
@@ -223,13 +222,13 @@ def test_a_turn_that_repeats_the_query_tells_nothing() -> None:
 def test_near_and_worded_passes_the_threshold_far_does_not() -> None:
     near = candidate(1, text="The otter drinks tea.", cosine=0.6, words=(14, 7), tokens=[0.7] * 4)
     far = [candidate(id_, cosine=0.1, tokens=[0.2] * 4) for id_ in range(2, 30)]
-    assert ranked(near, *far, weights=WEIGHTS)[0].score >= THRESHOLD
-    assert ranked(*far, weights=WEIGHTS)[0].score < THRESHOLD
+    assert ranked(near, *far, weights=load_weights())[0].score >= THRESHOLD
+    assert ranked(*far, weights=load_weights())[0].score < THRESHOLD
 
 
 def test_a_prompt_without_words_asks_for_nothing() -> None:
     greeting = candidate(1, text="Hello there!", cosine=0.7, words=(), tokens=[0.7])
-    assert ranked(greeting, query="hi", rarity={}, weights=WEIGHTS)[0].score < THRESHOLD
+    assert ranked(greeting, query="hi", rarity={}, weights=load_weights())[0].score < THRESHOLD
 
 
 def test_high_cosines_of_hangul_alone_pass_nothing() -> None:
@@ -238,7 +237,7 @@ def test_high_cosines_of_hangul_alone_pass_nothing() -> None:
         near = candidate(1, text=text, cosine=0.8, words=words, tokens=[0.8] * 3)
         others = [candidate(id_, cosine=0.7, words=(0, 0, 0)) for id_ in range(2, 30)]
         rarity = {"수달": 5.0, "수": 4.0, "달": 4.0}
-        hits = ranked(near, *others, query="수달은 뭘 마셔?", rarity=rarity, weights=WEIGHTS)
+        hits = ranked(near, *others, query="수달은 뭘 마셔?", rarity=rarity, weights=load_weights())
         return hits[0].score
 
     assert score((0, 0, 0)) < THRESHOLD <= score((14, 11, 11))
@@ -416,6 +415,14 @@ def test_the_newest_of_what_tells_of_the_same_comes_first_and_supersedes_the_oth
     assert second.superseded_by == 2 and first.superseded_by is None
     assert all(hit.superseded_by is None for hit in others)
     assert first.parts["change"] == 0 > second.parts["change"]
+
+
+def test_what_is_newer_but_not_of_the_time_that_is_named_supersedes_nothing() -> None:
+    then = told(1, "The otter drinks green tea.", 9 * DAY)
+    later = told(2, "The otter drinks black tea now.", 5 * DAY)
+    first, second, *_ = ranked(then, later, *USUAL, times=LAST_WEEK)
+    assert (first.turn.id, second.turn.id) == (1, 2) and first.superseded_by is None
+    assert ranked(then, later, *USUAL)[0].turn.id == 2
 
 
 @pytest.mark.parametrize(

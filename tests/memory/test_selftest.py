@@ -211,8 +211,8 @@ def test_what_is_hidden_is_hidden_with_what_was_said_around_it(memory: Memory) -
 def test_a_hit_is_judged_by_its_place_and_by_what_a_reply_would_be_given() -> None:
     right, wrong = turn(1, "My dog is called Biscuit."), turn(2, "The weather was dreadful.")
     case = Case("words", "What did I say about dog?", right)
-    outcome = judge(case, [Hit(wrong, 0.9), Hit(right, 0.89)], (1, 2), NOW)
-    assert (outcome.rank, outcome.score, outcome.given) == (2, 0.89, {2})
+    outcome = judge(case, [Hit(wrong, 0.9), Hit(right, 0.899)], (1, 2), NOW)
+    assert (outcome.rank, outcome.score, outcome.given) == (2, 0.899, {2})
     assert judge(case, [Hit(wrong, 0.9)], (1,), NOW).rank is None
     low = judge(case, [Hit(right, 0.2)], (1, 2), NOW)
     assert (low.rank, low.given) == (1, frozenset())

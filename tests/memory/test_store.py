@@ -196,6 +196,7 @@ def test_of_equals_the_turn_of_the_time_that_is_named_comes_first(
 ) -> None:
     said = [WEDNESDAY - timedelta(weeks=weeks) for weeks in range(1, len(FOOD) + 1)]
     ids = tell_all(memory, [text.format(one) for one in FOOD], said)
+    tell(memory)  # and more than as many other turns
     for weeks in (0, 3, 6):
         first = memory.recall(query, now=WEDNESDAY - timedelta(weeks=weeks))[0]
         assert first.turn.id == ids[weeks]

@@ -8,13 +8,12 @@ import pytest
 from memory.rank import PARTS, Candidate, Evidence, features, signs
 from memory.trained import trained
 from memory.types import Turn
-from memory.weights import FILE, THRESHOLD, WEIGHTS, Weights
+from memory.weights import FILE, THRESHOLD, Weights, load_weights
 
 SOME = Weights(
     ranking={"lexical": (1.0, 3.0)},
     answer={"bias": (-2.0, -4.0), "nearest": (10.0, 0.0)},
     sharpness=1.0,
-    threshold=0.5,
 )
 
 
@@ -39,10 +38,13 @@ def test_the_shipped_weights_name_what_is_measured() -> None:
     nothing = Evidence(some, {}, np.zeros(0, np.float32), np.zeros((0, 2), np.int64))
     found = features("otter?", nothing, some, [])
     named = {name for names in PARTS.values() for name in names}
-    assert named == WEIGHTS.ranking.keys() <= found.keys()
-    assert WEIGHTS.answer.keys() == {"bias", *signs("otter?", found, np.zeros(1))}
-    assert all(len(pair) == 2 for pair in (*WEIGHTS.ranking.values(), *WEIGHTS.answer.values()))
-    assert WEIGHTS.sharpness > 0 and 0 < THRESHOLD == WEIGHTS.threshold < 1
+    assert named == load_weights().ranking.keys() <= found.keys()
+    assert load_weights().answer.keys() == {"bias", *signs("otter?", found, np.zeros(1))}
+    assert all(
+        len(pair) == 2
+        for pair in (*load_weights().ranking.values(), *load_weights().answer.values())
+    )
+    assert load_weights().sharpness > 0 and 0 < THRESHOLD < 1
 
 
 def test_trained_files_are_found_and_others_are_not_there() -> None:
