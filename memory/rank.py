@@ -17,7 +17,6 @@ the sum of its parts, each part a share in log-odds:
     newer     a newer turn stands a little before older ones
     change    the newest of what is told of one thing leads
     variety   each hit makes the next ones of its session a little worse
-    variety   less for each better hit of the same session, so that others are seen, too
 
 All but `query` are relative to the best hit, whose own parts they are measured against, so the best
 hit's score says whether anything is there at all, and the others' how far they fall behind. The
@@ -52,6 +51,7 @@ NAME = 1.0  # what a token of a speaker's name tells at most: every turn of thei
 LENT = {-1: 0.8, -2: 0.45, 1: 0.7, 2: 0.45}  # of a word's score, to the turns around it
 FIRST = 5  # hits among which a newer turn takes the lead
 CHANGED = 1.0  # how far behind the best, in units of the ranking
+CHANGE_TOLD = 3.5  # the same of a turn that tells of a change
 ALIKE = 0.8  # cosine from which on two turns answer in the same way
 LEAD = 0.01  # units by which the newer one leads
 ANOTHER_DAY = timedelta(hours=12)
@@ -59,7 +59,7 @@ SAME_SESSION = 0.15  # what each hit takes from the others of its session
 ANSWER = 0.4  # a question lends so much more to the turn after it
 
 
-GAP = 0.06  # log-odds behind the best hit, up to which another one is given beside it
+GAP = 0.12  # log-odds behind the best hit, up to which another one is given beside it
 
 # First words of a question.
 _ASKING = frozenset(
@@ -208,6 +208,14 @@ def _diverse(totals: Floats, turns: Sequence[Turn], k: int) -> list[tuple[int, f
     return order
 
 
+_CHANGE = re.compile(
+    r"\b(moved|moving|changed|switched|no longer|any ?more|quit|gave up|these days|turns out"
+    r"|correction|postponed|brought forward|pushed back|instead of)\b"
+    r"|이사|바꿨|바꾸|바뀌|바뀐|옮겼|옮겨|옮긴|그만뒀|그만두|미뤄|미뤘|당겨|사실은",
+    re.IGNORECASE,
+)
+
+
 def _changed(
     totals: Floats, turns: Sequence[Turn], found: Mapping[str, Floats]
 ) -> tuple[Floats, dict[int, int]]:
@@ -215,16 +223,18 @@ def _changed(
     and by what each older one is superseded.
 
     Two turns of one person tell of the same thing when they answer the query nearly as well as the
-    best, in the same way: how each of its tokens is met points the same way. One that fits the
+    best, in the same way: how each of its tokens is met points the same way. A turn that says that
+    something changed ("I moved to …") may do so less well, and in its own way. One that fits the
     times which the query names less than the older one isn't what is asked for.
     """
     met, timely = found["met_by_token"], found["time"]  # (U, n), (n,)
     lift = np.zeros(len(turns))
     order = np.argsort(-totals, kind="stable")[:FIRST].tolist()
+    tells = {i for i in order if _CHANGE.search(turns[i].text[:TOLD])}
     first = [
         i
         for i in order
-        if totals[i] >= totals[order[0]] - CHANGED
+        if totals[i] >= totals[order[0]] - (CHANGE_TOLD if i in tells else CHANGED)
         and turns[i].role == "user"
         and not _is_question(turns[i].text)
     ]
@@ -236,7 +246,7 @@ def _changed(
             if turns[i].at - turns[older].at > ANOTHER_DAY
             and turns[i].speaker == turns[older].speaker
             and timely[i] >= timely[older]
-            and _cosine(met[:, i], met[:, older]) >= ALIKE
+            and (i in tells or _cosine(met[:, i], met[:, older]) >= ALIKE)
         ]
         if later:
             newest = newer[older] = max(later, key=lambda i: (turns[i].at, turns[i].id))

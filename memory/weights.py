@@ -5,6 +5,7 @@ badly; a mixed query gets its share of both. Knows how features are weighed, not
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -13,6 +14,7 @@ from memory.trained import trained
 
 FILE = "ranking.json"
 THRESHOLD = 0.5  # the score from which on a hit may be shown to a model; `answer` is fitted to it
+SURE = 5.0  # log-odds: 0.993
 
 Pair = tuple[float, float]  # for Latin letters, for others
 
@@ -31,12 +33,12 @@ class Weights:
         return _mixed(self.ranking.get(feature, (0.0, 0.0)), foreign)
 
     def answered(self, signs: Mapping[str, float], foreign: float) -> float:
-        """Log-odds that the memory answers the query."""
-        odds = _mixed(self.answer["bias"], foreign)
-        return odds + sum(
+        """Log-odds that the memory answers the query, at most SURE either way."""
+        odds = _mixed(self.answer["bias"], foreign) + sum(
             _mixed(self.answer.get(name, (0.0, 0.0)), foreign) * value
             for name, value in signs.items()
         )
+        return SURE * math.tanh(odds / SURE)  # a sum of signs grows surer than it has reason to be
 
 
 def _mixed(pair: Pair, foreign: float) -> float:

@@ -54,7 +54,7 @@ TIME = (2.0, 2.0)  # the questions name too few times to learn from: set by hand
 # Signs that the questions can't teach, since all of them ask for a memory: set by hand.
 CHAT = {"personal": (0.5, 0.5), "telling": (-1.0, -1.0), "wordless": (-4.0, -4.0)}
 SIGNS = "whole around tokens tokens_met words covered covered_most standing_out length".split()
-SHARPNESS = 0.1  # a few ranks behind the best is no reason to doubt a hit
+SHARPNESS = 0.2  # a few ranks behind the best is no reason to doubt a hit
 EASE = 0.35  # log-odds added: a memory missed is worse than a needless one
 
 

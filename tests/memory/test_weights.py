@@ -1,6 +1,7 @@
 """The ranking's weights: mixed by the letters of the query, and named as the features are."""
 
 from datetime import UTC, datetime
+from math import tanh
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from memory.rank import PARTS, Candidate, Evidence, features, signs
 from memory.trained import trained
 from memory.types import Turn
-from memory.weights import FILE, THRESHOLD, Weights, load_weights
+from memory.weights import FILE, SURE, THRESHOLD, Weights, load_weights
 
 SOME = Weights(
     ranking={"lexical": (1.0, 3.0)},
@@ -24,12 +25,19 @@ def test_a_query_gets_its_share_of_both_weights(foreign: float, weight: float) -
 
 def test_what_has_no_weight_counts_nothing() -> None:
     assert SOME.of("context", 0.5) == 0
-    assert SOME.answered({"nearest": 0.5, "unheard": 9.0}, 0.0) == pytest.approx(3)
+    assert SOME.answered({"nearest": 0.5, "unheard": 9.0}, 0.0) == SOME.answered(
+        {"nearest": 0.5}, 0.0
+    )
 
 
 @pytest.mark.parametrize(("foreign", "odds"), [(0.0, 3.0), (1.0, -4.0), (0.5, -0.5)])
 def test_the_answer_is_mixed_likewise(foreign: float, odds: float) -> None:
-    assert SOME.answered({"nearest": 0.5}, foreign) == pytest.approx(odds)
+    assert SOME.answered({"nearest": 0.5}, foreign) == pytest.approx(SURE * tanh(odds / SURE))
+
+
+def test_no_sum_of_signs_is_surer_than_sure() -> None:
+    assert SURE * 0.99 < SOME.answered({"nearest": 50.0}, 0.0) <= SURE
+    assert -SURE <= SOME.answered({"nearest": -50.0}, 0.0) < -SURE * 0.99
 
 
 def test_the_shipped_weights_name_what_is_measured() -> None:
