@@ -368,15 +368,15 @@ _ASKS_NAME = re.compile(
 
 def _kinds(query: str, texts: Sequence[str]) -> dict[str, Floats]:
     """1 for a turn with a number, a date, a name, if the query asks for one; else 0, each (n,)."""
-    return {
-        kind: np.array([bool(asks.search(query)) and bool(has.search(t[:TOLD])) for t in texts])
-        * 1.0
-        for kind, asks, has in (
-            ("number", _ASKS_NUMBER, _NUMBER),
-            ("date", _ASKS_DATE, _DATE),
-            ("name", _ASKS_NAME, _NAME),
-        )
-    }
+    kinds = {}
+    for kind, asks, has in (
+        ("number", _ASKS_NUMBER, _NUMBER),
+        ("date", _ASKS_DATE, _DATE),
+        ("name", _ASKS_NAME, _NAME),
+    ):
+        asked = asks.search(query) is not None
+        kinds[kind] = np.array([float(asked and bool(has.search(t[:TOLD]))) for t in texts])
+    return kinds
 
 
 def _timely(turns: Sequence[Turn], periods: Sequence[Period]) -> Floats:
