@@ -627,10 +627,10 @@ def test_tense_tells_which_day_is_meant(text: str, meant: str) -> None:
         ("last winter", "last winter (December 2023–February 2024)"),
         ("next month", "next month (June 2024)"),
         ("last year", "last year (2023)"),
-        ("I left in March", "I left in March (2024)"),
+        ("I left in March", "I left in March"),
         ("two months ago", "two months ago (about March 2024)"),
         ("an hour ago", "an hour ago (2 May 2024, about 14:00)"),
-        ("We met before Christmas", "We met before Christmas (2023)"),
+        ("We met before Christmas", "We met before Christmas"),
         (
             "from last Monday to yesterday",
             "from last Monday (29 April 2024) to yesterday (1 May 2024)",
@@ -642,7 +642,8 @@ def test_tense_tells_which_day_is_meant(text: str, meant: str) -> None:
         ("두 달 전에", "두 달 전(2024년 3월쯤)에"),
         ("세 시간 전", "세 시간 전(2024년 5월 2일 12:00쯤)"),
         ("지난달", "지난달(2024년 4월)"),
-        ("3월에 만났어", "3월(2024년)에 만났어"),
+        ("3월에 만났어", "3월에 만났어"),
+        ("My flight leaves on 14 March", "My flight leaves on 14 March"),
         # What names its year, says only "lately", or is a guess stays as it is.
         ("in March 2022", "in March 2022"),
         ("2024년 5월 3일에", "2024년 5월 3일에"),
