@@ -251,14 +251,19 @@ class Memory:
     def backlog(self) -> int:
         """How many turns wait for catch_up, and vectors for an index file if one is due.
 
-        Needs no embedder.
+        Needs no embedder. A memory that an older version made waits as a whole.
         """
-        newest = sa.select(sa.func.coalesce(sa.func.max(vectors.c.turn), 0)).scalar_subquery()
-        query = sa.select(sa.func.count()).select_from(turns).where(turns.c.id > newest)
+        counted = sa.select(sa.func.count()).select_from(turns)
+        latest = sa.select(vectors.c.embedder, embedders.c.indexed)
+        latest = latest.join(embedders).order_by(vectors.c.seq.desc()).limit(1)
         with self.log.reading() as connection:
-            turns_ = connection.scalar(query) or 0
-            latest = sa.select(vectors.c.embedder).order_by(vectors.c.seq.desc()).limit(1)
-            maker = connection.scalar(latest) or 0
+            last = connection.execute(latest).first()
+            known = last is not None and last.indexed
+            newest = (
+                (connection.scalar(sa.select(sa.func.max(vectors.c.turn))) or 0) if known else 0
+            )
+            turns_ = connection.scalar(counted.where(turns.c.id > newest)) or 0
+            maker = last.embedder if last is not None else 0
             row = connection.exec_driver_sql(_UNFILED, (maker,)).first()
         unfiled = 0 if row is None or self.log.path is None else row[1]
         return turns_ + (unfiled if unfiled > EXACT else 0)

@@ -332,6 +332,15 @@ class Counting:
         return self.inner.read(texts)
 
 
+def test_a_memory_of_an_older_version_waits_as_a_whole(memory: Memory) -> None:
+    ids = tell(memory, FACTS)
+    memory.catch_up()
+    assert memory.backlog() == 0
+    with memory.log.writing() as connection:  # as a migration leaves it
+        connection.execute(embedders.update().values(indexed=0))
+    assert memory.backlog() == len(ids)
+
+
 def test_vectors_of_another_embedder_are_made_anew_before_they_are_searched(
     memory: Memory, embedder: SentenceEmbedder
 ) -> None:
