@@ -361,7 +361,9 @@ def _inline(text: str) -> list[Fragment]:
 
 
 def _link(text: str, url: str) -> list[Fragment]:
-    return [("link", text or url)] + ([("url", f" ({url})")] if url not in ("", text) else [])
+    if not text:  # the target alone
+        return [("link", url)]
+    return [("link", text)] + ([("url", f" ({url})")] if url not in ("", text) else [])
 
 
 def _run(raw: str) -> str:

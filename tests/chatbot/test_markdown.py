@@ -2,7 +2,7 @@
 
 import re
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from prompt_toolkit.utils import get_cwidth
 
@@ -162,6 +162,7 @@ def test_rows_fit(text: str, width: int) -> None:
 
 
 @given(TEXTS, st.lists(st.integers(6, 60), min_size=1, max_size=4), st.integers(1, 9))
+@example("[](word)", [6], 1)
 @settings(max_examples=300, deadline=None)
 def test_a_change_of_width_loses_nothing(text: str, widths: list[int], piece: int) -> None:
     markdown = Markdown(40)
