@@ -1,4 +1,4 @@
-"""Weights that this project trained for an embedder: low-rank updates, and how telling tokens are.
+"""Weights that this project trained for an embedder: what to add to the model's own.
 
 They lie in data/adapter, with a model card, and name by its sha256 the model they were trained for;
 with any other they aren't used. Low-rank adaptation: Hu et al. 2021, arXiv 2106.09685.
@@ -14,20 +14,23 @@ from numpy.typing import NDArray
 
 from memory.trained import trained
 
-FILE = "embedder.safetensors"
+ENGLISH = "embedder.safetensors"
+WEIGHTS = "model.safetensors"  # of a model's folder
 TELLING = "telling"  # (vocabulary,): each token's inverse document frequency in chats
+WORDS = "words"  # (pieces, D): vectors of tokens that the model itself lacks
 _DOWN, _UP = ".down", ".up"  # of a linear layer W (out, in): W + up (out, r) @ down (r, in)
 
 
 @dataclass(frozen=True, slots=True)
 class Adapter:
-    """A file of low-rank weights. `digest` is its sha256."""
+    """A file of weights. `digest` is its sha256."""
 
     path: Path
     digest: str
 
     def merge(self, model: Any) -> NDArray[np.float32]:
-        """Add the updates to the model's weights; return how much each token tells, (vocabulary,).
+        """Add the low-rank updates to the model's weights, and the other updates as they are;
+        return how much each token tells, (vocabulary,) or, beside WORDS, (pieces,).
 
         Errors: ValueError when a shape doesn't fit.
         """
@@ -35,12 +38,14 @@ class Adapter:
         from safetensors.torch import load_file
 
         tensors = load_file(self.path)
-        for name, down in tensors.items():
-            if not name.endswith(_DOWN):
+        own = dict(model.named_parameters())
+        for name, tensor in tensors.items():
+            if name in (TELLING, WORDS) or name.endswith(_UP):
                 continue
             layer = name.removesuffix(_DOWN)
-            weight = model.get_submodule(layer).weight
-            update = tensors[layer + _UP].float() @ down.float()
+            low_rank = layer != name
+            weight = own[f"{layer}.weight" if low_rank else name]
+            update = tensors[layer + _UP].float() @ tensor.float() if low_rank else tensor
             if update.shape != weight.shape:
                 raise ValueError(
                     f"{self.path}: {layer} {tuple(update.shape)} != {tuple(weight.shape)}"
@@ -50,15 +55,45 @@ class Adapter:
         telling: NDArray[np.float32] = tensors[TELLING].float().numpy()
         return telling
 
+    def words(self) -> Any:
+        """The vectors of the tokens that the model lacks, a tensor (pieces, D)."""
+        from safetensors import safe_open
 
-def find_adapter(base: str) -> Adapter | None:
-    """The adapter for the model whose weights have the sha256 `base`, if there is one."""
+        with safe_open(self.path, "pt") as file:
+            return file.get_tensor(WORDS).float()
+
+
+def find_adapter(base: str, name: str = ENGLISH) -> Adapter | None:
+    """The adapter `name` for the model whose weights have the sha256 `base`, if there is one."""
     from safetensors import safe_open
 
-    path = trained(FILE)
+    path = trained(name)
     if not path.is_file():
         return None
     with safe_open(path, "numpy") as file:
         if (file.metadata() or {}).get("base") != base:
             return None
     return Adapter(path, hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def load_encoder(folder: Path) -> Any:
+    """The model of a folder: safetensors only, from the disk only, without code of its own."""
+    import torch
+    from transformers import AutoModel
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    return AutoModel.from_pretrained(
+        folder,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        dtype=torch.float32,
+    ).eval()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder, likewise."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -35,10 +35,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.korean import HANGUL
 from memory.times import Period
 from memory.times import periods as periods_of
 from memory.types import Hit, Turn
-from memory.weights import THRESHOLD, Weights, load_weights
+from memory.weights import THRESHOLD, Scripts, Weights, load_weights
 
 Floats = NDArray[np.float64]
 
@@ -56,9 +57,9 @@ ALIKE = 0.8  # cosine from which on two turns answer in the same way
 LEAD = 0.01  # units by which the newer one leads
 ANOTHER_DAY = timedelta(hours=12)
 SAME_SESSION = 0.15  # what each hit takes from the others of its session
+ELSEWHERE = 0.3  # what later hits lose, but for those of new sessions at some places
+PLACES = range(7, 10)  # where the first ten still have room for what the best ones don't tell
 ANSWER = 0.4  # a question lends so much more to the turn after it
-
-
 GAP = 0.12  # log-odds behind the best hit, up to which another one is given beside it
 
 # First words of a question.
@@ -134,16 +135,16 @@ def rank(
     if not kept:
         return []
     found = features(query, evidence, kept, periods)
-    foreign = foreign_share(query)
+    written = scripts(query)
     parts = {
-        part: np.sum([weights.of(name, foreign) * found[name] for name in names], axis=0)
+        part: np.sum([weights.of(name, written) * found[name] for name in names], axis=0)
         for part, names in PARTS.items()
     }
     totals = np.sum(list(parts.values()), axis=0)  # (n,)
     turns = [c.turn for c in kept]
     parts["change"], newer = _changed(totals, turns, found)
-    answered = weights.answered(signs(query, found, totals), foreign)
-    order = _diverse(totals + parts["change"], turns, k)
+    answered = weights.answered(signs(query, found, totals), written)
+    order = _diverse(totals + parts["change"], turns, found["session_of"].astype(int), k)
     best = order[0][0]
     hits = []
     for i, taken in order:
@@ -189,20 +190,28 @@ def logistic(odds: float) -> float:
     return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, odds))))
 
 
-def _diverse(totals: Floats, turns: Sequence[Turn], k: int) -> list[tuple[int, float]]:
-    """The places of the k best of n turns, best first, and what each has lost: every hit makes the
-    next ones of its session a little worse (as maximal marginal relevance does: Carbonell and
-    Goldstein 1998)."""
-    sessions = _sessions(turns)
+def _diverse(
+    totals: Floats, turns: Sequence[Turn], sessions: NDArray[np.int64], k: int
+) -> list[tuple[int, float]]:
+    """The places of the k best of n turns, best first, and what each has lost.
+
+    Every hit makes the next ones of its session a little worse (as maximal marginal relevance
+    does: Carbonell and Goldstein 1998). From PLACES on all lose ELSEWHERE, but a hit at one of
+    them whose session has had none yet.
+    """
     left = totals.copy()
     lost = np.zeros(len(turns))
     ids = np.array([turn.id for turn in turns])
+    seen = np.zeros(len(turns), dtype=bool)  # those whose session has had a hit
     order: list[tuple[int, float]] = []
-    for _ in range(min(k, len(turns))):
-        best = int(np.lexsort((-ids, -left))[0])
-        order.append((best, float(lost[best])))
+    for place in range(min(k, len(turns))):
+        spared = ~seen & (place in PLACES)
+        loss = np.where(spared, 0.0, ELSEWHERE * (place >= PLACES.start))  # (n,)
+        best = int(np.lexsort((-ids, loss - left))[0])
+        order.append((best, float(lost[best] + loss[best])))
         left[best] = -np.inf
         beside = sessions == sessions[best]
+        seen |= beside
         left[beside] -= SAME_SESSION
         lost[beside] += SAME_SESSION
     return order
@@ -315,7 +324,8 @@ def features(
         **_kinds(query, [turn.text for turn in turns]),
         "time": _timely(turns, periods),
         "newer": np.searchsorted(np.sort(times), times) / max(1, n - 1),  # even where times are
-        # No parts: they tell whether anything is there.
+        # No parts of a score; most of them tell whether anything is there.
+        "session_of": sessions.astype(float),
         "met_by_token": np.sqrt(share)[:, None] * met,  # (U, n)
         "covered": covered,
         "length": np.log1p([min(len(turn.text), LENGTHY) for turn in turns]),
@@ -383,11 +393,11 @@ def _timely(turns: Sequence[Turn], periods: Sequence[Period]) -> Floats:
     """How well each turn fits the times that the query names, (n,): 1 for what was said then or
     tells of then, less with distance, counted in the period's own length (a week at least)."""
     fits = np.zeros(len(turns))
-    for period in periods:
-        length = max((period.until - period.since).total_seconds(), 7 * 86400.0)
-        for at, turn in enumerate(turns):
-            told = periods_of(turn.text[:TOLD], turn.at) if len(turn.text) else []
-            spans = [(turn.at, turn.at), *((one.since, one.until) for one in told)]
+    for at, turn in enumerate(turns if periods else ()):
+        told = periods_of(turn.text[:TOLD], turn.at)
+        spans = [(turn.at, turn.at), *((one.since, one.until) for one in told)]
+        for period in periods:
+            length = max((period.until - period.since).total_seconds(), 7 * 86400.0)
             away = min(
                 max((period.since - last).total_seconds(), (first - period.until).total_seconds())
                 for first, last in spans
@@ -412,6 +422,9 @@ def signs(query: str, found: Mapping[str, Floats], totals: Floats) -> dict[str, 
         "standing_out": float(totals[best] - np.median(totals)),
         "length": float(found["length"][np.argsort(-totals)[:3]].mean()),
         "personal": float(asks_about_asker(query)),
+        "aside": float(not found["speaker"].any() and not _OWN.search(_fold(query))),
+        "session": float(found["tokens_session"][best]),
+        "asked": math.log1p(len(found["met_by_token"])),
         "telling": float(not _asks(query)),
         "wordless": float(not found["covered"].any()),
     }
@@ -486,17 +499,32 @@ def _asks(query: str) -> bool:
     return first is not None and first[0] in _ASKING | _ORDERING
 
 
-def foreign_share(text: str) -> float:
-    """The share of letters that aren't Latin: their cosines are all high and say little."""
+def scripts(text: str) -> Scripts:
+    """The shares of a text's letters that are Latin, Hangul, and of other scripts."""
     letters = [letter for letter in _fold(text) if letter.isalpha()]
-    return sum(letter > "\u024f" for letter in letters) / max(1, len(letters))
+    if not letters:
+        return 1.0, 0.0, 0.0
+    hangul = sum(HANGUL.match(letter) is not None for letter in letters) / len(letters)
+    latin = sum(letter <= "\u024f" for letter in letters) / len(letters)
+    return latin, hangul, 1 - latin - hangul
 
 
 def _named(query: str, speakers: Sequence[str]) -> Floats:
-    """1 where the query names the speaker by a word of their name, else 0, (n,)."""
+    """1 where the query names the speaker by a word of their name, else 0, (n,).
+
+    A Korean name may be followed by particles, and go without the family name: 민정이는, of 김민정.
+    """
     asked = set(re.findall(r"[^\W_]+", _fold(query)))
-    named = {speaker: float(bool(asked & _names(speaker))) for speaker in set(speakers)}
-    return np.array([named[speaker] for speaker in speakers])
+    named = {speaker: _is_named(asked, _names(speaker)) for speaker in set(speakers)}
+    return np.array([float(named[speaker]) for speaker in speakers])
+
+
+def _is_named(asked: set[str], names: set[str]) -> bool:
+    if asked & names:
+        return True
+    korean = [name for name in names if HANGUL.match(name) and len(name) > 1]
+    given = [name[1:] for name in korean if len(name) == 3]
+    return any(word.startswith(name) for word in asked for name in (*korean, *given))
 
 
 def _names(speaker: str) -> set[str]:

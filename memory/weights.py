@@ -1,7 +1,8 @@
 """The weights of the ranking: a readable file that data/adapter/fit_ranking.py makes.
 
-Each feature has two weights, for queries in Latin letters and for others, which the embedder reads
-badly; a mixed query gets its share of both. Knows how features are weighed, not what they are.
+Each feature has three weights: for queries in Latin letters, in Hangul, and in other scripts, which
+the embedder reads badly; a mixed query gets its share of each. Knows how features are weighed, not
+what they are.
 """
 
 import json
@@ -15,8 +16,9 @@ from memory.trained import trained
 FILE = "ranking.json"
 THRESHOLD = 0.5  # the score from which on a hit may be shown to a model; `answer` is fitted to it
 SURE = 5.0  # log-odds: 0.993
+NONE = (0.0, 0.0, 0.0)
 
-Pair = tuple[float, float]  # for Latin letters, for others
+Scripts = tuple[float, float, float]  # of Latin letters, of Hangul, of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,26 +26,24 @@ class Weights:
     """`ranking`: log-odds per unit of each feature, after `sharpness`. `answer`: of each sign that
     the memory answers the query at all, with "bias" for the sum's start."""
 
-    ranking: Mapping[str, Pair]
-    answer: Mapping[str, Pair]
+    ranking: Mapping[str, Scripts]
+    answer: Mapping[str, Scripts]
     sharpness: float
 
-    def of(self, feature: str, foreign: float) -> float:
-        """A feature's weight for a query whose letters are `foreign` (0 to 1) not Latin."""
-        return _mixed(self.ranking.get(feature, (0.0, 0.0)), foreign)
+    def of(self, feature: str, shares: Scripts) -> float:
+        """A feature's weight for a query of whose letters so large shares are in each script."""
+        return _mixed(self.ranking.get(feature, NONE), shares)
 
-    def answered(self, signs: Mapping[str, float], foreign: float) -> float:
+    def answered(self, signs: Mapping[str, float], shares: Scripts) -> float:
         """Log-odds that the memory answers the query, at most SURE either way."""
-        odds = _mixed(self.answer["bias"], foreign) + sum(
-            _mixed(self.answer.get(name, (0.0, 0.0)), foreign) * value
-            for name, value in signs.items()
+        odds = _mixed(self.answer["bias"], shares) + sum(
+            _mixed(self.answer.get(name, NONE), shares) * value for name, value in signs.items()
         )
         return SURE * math.tanh(odds / SURE)  # a sum of signs grows surer than it has reason to be
 
 
-def _mixed(pair: Pair, foreign: float) -> float:
-    latin, other = pair
-    return latin * (1 - foreign) + other * foreign
+def _mixed(weights: Scripts, shares: Scripts) -> float:
+    return sum(weight * share for weight, share in zip(weights, shares, strict=True))
 
 
 @cache
@@ -51,7 +51,7 @@ def load_weights() -> Weights:
     """The weights that are shipped."""
     raw = json.loads(trained(FILE).read_text("utf-8"))
     return Weights(
-        ranking={name: tuple(pair) for name, pair in raw["ranking"].items()},
-        answer={name: tuple(pair) for name, pair in raw["answer"].items()},
+        ranking={name: tuple(weights) for name, weights in raw["ranking"].items()},
+        answer={name: tuple(weights) for name, weights in raw["answer"].items()},
         sharpness=raw["sharpness"],
     )

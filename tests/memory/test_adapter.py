@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from chatbot.models import embedder_folder
 from memory import adapter
-from memory.adapter import FILE, TELLING, Adapter, find_adapter
+from memory.adapter import ENGLISH, TELLING, Adapter, find_adapter
 from memory.embed import SentenceEmbedder
 from memory.trained import trained
 
@@ -37,7 +37,7 @@ def write(path: Path, base: str = BASE, **changed: torch.Tensor) -> dict[str, to
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the adapter is looked for."""
     monkeypatch.setattr(adapter, "trained", lambda name: tmp_path / name)
-    return tmp_path / FILE
+    return tmp_path / ENGLISH
 
 
 def test_merging_adds_up_times_down_and_tells_how_telling_tokens_are(file: Path) -> None:
@@ -51,6 +51,15 @@ def test_merging_adds_up_times_down_and_tells_how_telling_tokens_are(file: Path)
     for name in ("layers.0.bias", "layers.1.weight", "layers.1.bias"):
         assert torch.equal(after[name], before[name])
     assert telling.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_other_updates_are_added_as_they_are(file: Path) -> None:
+    tensors = write(file, layers_1_bias=torch.ones(3).half(), words=torch.randn(2, 6).half())
+    before, merged = model().state_dict(), model()
+    one = Adapter(file, "")
+    one.merge(merged)
+    torch.testing.assert_close(merged.state_dict()["layers.1.bias"], before["layers.1.bias"] + 1)
+    assert torch.equal(one.words(), tensors["words"].float())
 
 
 def test_a_shape_that_does_not_fit_says_both_values(file: Path) -> None:
@@ -76,16 +85,16 @@ def test_the_digest_changes_with_the_file(file: Path) -> None:
 
 
 def test_the_built_in_embedder_has_the_trained_weights(embedder: SentenceEmbedder) -> None:
-    tensors = load_file(trained(FILE))
+    tensors = load_file(trained(ENGLISH))
     base = load_file(embedder_folder() / "model.safetensors")
     layers = [name.removesuffix(".down") for name in tensors if name.endswith(".down")]
     assert layers
     for layer in layers:
-        weight = embedder._model.get_submodule(layer).weight
+        weight = embedder._latin.model.get_submodule(layer).weight
         update = tensors[f"{layer}.up"].float() @ tensors[f"{layer}.down"].float()
         assert update.any()
         torch.testing.assert_close(weight, base[f"{layer}.weight"] + update)
-    assert len(tensors[TELLING]) == embedder._model.config.vocab_size
+    assert len(tensors[TELLING]) == embedder._latin.model.config.vocab_size
 
 
 def test_the_embedders_id_names_the_adapter_if_there_is_one(

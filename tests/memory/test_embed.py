@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from memory.adapter import FILE
+from memory.adapter import ENGLISH
 from memory.embed import (
     EARLIER,
     PIECE,
@@ -18,6 +18,7 @@ from memory.embed import (
     SentenceEmbedder,
     passages,
 )
+from memory.korean import KOREAN
 from memory.trained import trained
 from memory.types import Turn
 
@@ -60,8 +61,10 @@ def test_what_lies_beyond_the_limit_is_not_read(embedder: SentenceEmbedder) -> N
 
 
 def test_the_id_names_weights_and_preparation(embedder: SentenceEmbedder) -> None:
-    adapter = hashlib.sha256(trained(FILE).read_bytes()).hexdigest()[:8]
-    assert embedder.id == f"all-MiniLM-L6-v2@53aa51172d14+{adapter}/mean-unit-p2"
+    english, korean = (
+        hashlib.sha256(trained(name).read_bytes()).hexdigest()[:8] for name in (ENGLISH, KOREAN)
+    )
+    assert embedder.id == f"all-MiniLM-L6-v2@53aa51172d14+{english}+{korean}/mean-unit-p3"
 
 
 TEXTS = ("My dog is called Biscuit.", "내 고양이 이름은 모모야!", "Tee, café & 3 otters", "", " \n")
@@ -143,6 +146,15 @@ def test_a_turn_of_middling_length_explains_itself() -> None:
     assert passages(turn(2, text), [turn(1, "before")]) == [Passage(f"user: {text.strip()}", 0)]
     assert len(passages(turn(2, "x" * (SHORT - 1)), [])) == 2
     assert len(passages(turn(2, "x" * SHORT), [])) == 1
+
+
+def test_a_syllable_counts_as_two_letters() -> None:
+    assert len(passages(turn(2, "가" * (SHORT // 2 - 1)), [])) == 2
+    assert len(passages(turn(2, "가" * (SHORT // 2)), [])) == 1
+    context = passages(turn(2, "yes"), [turn(1, "나" * 1000)])[1].text
+    assert context.count("나") == EARLIER // 2
+    said, pieces = "user: " + "다" * PIECE, passages(turn(2, "다" * PIECE), [])
+    assert [piece.text for piece in pieces] == [said[:553], said[503:1053], said[1003:]]
 
 
 @pytest.mark.parametrize("length", [PIECE - 6, PIECE - 5, 2000, 2 * STRIDE + PIECE, 7 * STRIDE])

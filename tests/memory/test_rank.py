@@ -39,25 +39,25 @@ HOUR = timedelta(hours=1)
 # Every part counts, each for something: what it does is tested here, not what it weighs.
 PLAIN = Weights(
     ranking={
-        "whole": (6.0, 6.0),
-        "around": (6.0, 6.0),
-        "tokens": (3.0, 3.0),
-        "tokens_met": (2.0, 2.0),
-        "lexical": (5.0, 5.0),
-        "context": (4.0, 4.0),
-        "tokens_context": (1.0, 1.0),
-        "session": (1.5, 1.5),
-        "tokens_session": (0.5, 0.5),
-        "speaker": (1.0, 1.0),
-        "role": (2.0, 2.0),
-        "question": (-1.0, -1.0),
-        "number": (1.0, 1.0),
-        "date": (1.0, 1.0),
-        "name": (1.0, 1.0),
-        "time": (3.0, 3.0),
-        "newer": (0.2, 0.2),
+        "whole": (6.0, 6.0, 6.0),
+        "around": (6.0, 6.0, 6.0),
+        "tokens": (3.0, 3.0, 3.0),
+        "tokens_met": (2.0, 2.0, 2.0),
+        "lexical": (5.0, 5.0, 5.0),
+        "context": (4.0, 4.0, 4.0),
+        "tokens_context": (1.0, 1.0, 1.0),
+        "session": (1.5, 1.5, 1.5),
+        "tokens_session": (0.5, 0.5, 0.5),
+        "speaker": (1.0, 1.0, 1.0),
+        "role": (2.0, 2.0, 2.0),
+        "question": (-1.0, -1.0, -1.0),
+        "number": (1.0, 1.0, 1.0),
+        "date": (1.0, 1.0, 1.0),
+        "name": (1.0, 1.0, 1.0),
+        "time": (3.0, 3.0, 3.0),
+        "newer": (0.2, 0.2, 0.2),
     },
-    answer={"bias": (-3.0, -3.0), "whole": (8.0, 0.0), "covered": (3.0, 6.0)},
+    answer={"bias": (-3.0, -3.0, -3.0), "whole": (8.0, 0.0, 0.0), "covered": (3.0, 6.0, 6.0)},
     sharpness=1.5,
 )
 
@@ -251,12 +251,15 @@ def test_dense_and_lexical_are_reported_as_found() -> None:
 def test_weights_can_be_changed() -> None:
     nearer = candidate(1, conversation=1, cosine=0.9)
     worded = candidate(2, conversation=2, words=(4, 2))
-    none = {"lexical": (0.0, 0.0), "context": (0.0, 0.0), "session": (0.0, 0.0)}
+    none = {"lexical": (0.0, 0.0, 0.0), "context": (0.0, 0.0, 0.0), "session": (0.0, 0.0, 0.0)}
     deaf = dataclasses.replace(PLAIN, ranking={**PLAIN.ranking, **none})
-    blind = dataclasses.replace(PLAIN, ranking={**PLAIN.ranking, "whole": (0, 6), "around": (0, 6)})
+    blind = dataclasses.replace(
+        PLAIN, ranking={**PLAIN.ranking, "whole": (0, 6, 9), "around": (0, 6, 9)}
+    )
     assert ids(ranked(nearer, worded, weights=blind)) == [2, 1]
     assert ids(ranked(nearer, worded, weights=deaf)) == [1, 2]
-    assert ids(ranked(nearer, worded, query="수달의 차", weights=blind)) == [1, 2]  # not Latin
+    assert ids(ranked(nearer, worded, query="수달의 차", weights=blind)) == [1, 2]
+    assert ids(ranked(nearer, worded, query="чай выдры", weights=blind)) == [1, 2]
 
 
 # Tokens
