@@ -223,8 +223,10 @@ def test_what_was_read_is_reused_and_gives_the_same_logits(gpt: LocalEngine) -> 
     kept.read(ids[:20])
     kept.read(ids[20:30])
     kept.keep(25)
-    fresh = Reading(gpt.model)
-    assert kept.read(ids[25:]).float() == pytest.approx(fresh.read(ids).float(), abs=0.6)
+    reused, fresh = kept.read(ids[25:]).float(), Reading(gpt.model).read(ids).float()
+    # In bfloat16, which rounds otherwise in other shapes and on other CPUs; the next test is exact.
+    assert float((reused - fresh).abs().mean()) < 0.3
+    assert int(reused.argmax()) == int(fresh.argmax())
 
 
 def test_reuse_is_exact_in_full_precision(tiny: LocalEngine) -> None:
