@@ -8,6 +8,7 @@ import json
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,12 +41,11 @@ def first_line(error: BaseException) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers' own progress bars and advice off the user's terminal."""
-    import transformers.modeling_gguf_pytorch_utils
-    import transformers.utils.logging
-
-    logging: Any = transformers.utils.logging  # partly untyped
+    # Not as attributes of transformers: while it imports its first model it puts a fresh module in
+    # its own place, which lacks those that were imported before.
+    logging: Any = import_module("transformers.utils.logging")  # partly untyped
     # This module draws a bar of its own, which the setting for bars doesn't reach.
-    gguf: Any = transformers.modeling_gguf_pytorch_utils
+    gguf: Any = import_module("transformers.modeling_gguf_pytorch_utils")
     tqdm, gguf.tqdm = gguf.tqdm, lambda tensors, **_: tensors
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
