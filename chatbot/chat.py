@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from chatbot import context
-from chatbot.context import Window, exchanges_of, pack
+from chatbot.context import Contents, Window, exchanges_of, pack
+from chatbot.decoding import Decoding
 from chatbot.engines import Engine, Usage, open_engine
 from chatbot.errors import BadInput, ChatbotFault, ModelFault
 from chatbot.settings import Settings
@@ -93,6 +94,23 @@ class Chat:
         self._cut([*before, asked])
         yield from self._reply(asked, window, seconds, stop)
         self._index()
+
+    def what_if(self, contents: Contents, stop: threading.Event | None = None) -> Iterator[str]:
+        """Yield the last reply as it would be in another window: same settings, same seed.
+
+        Nothing of it is logged, and the conversation goes on as if it had never been. Errors:
+        BadInput without a reply, or when another model made it; ModelFault.
+        """
+        if self.last is None:
+            raise BadInput("there is no reply yet in this session: say something first")
+        made = self.last.reply
+        if made.model != self.settings.model:
+            raise BadInput(f"the last reply is {made.model}'s: /model {made.model} goes back to it")
+        decoding = Decoding(**{**(made.decoding or {}), "seed": made.seed})
+        self._warming.set()
+        for piece in self.engine.stream(contents.messages(), decoding, stop):
+            if piece.text:
+                yield piece.text
 
     def undo(self) -> str:
         """Take the last exchange back, and return its prompt. Errors: BadInput if there is none."""

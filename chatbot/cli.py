@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from chatbot.errors import BadInput, ChatbotFault
+from chatbot.insight import cli as insight
 from chatbot.rows import (
     BROKEN_PIPE,
     INTERRUPTED,
@@ -227,10 +228,10 @@ def _chat(options: Options) -> int:
 @click.pass_obj
 def ask(options: Options, text: str | None, as_json: bool) -> int:
     """Ask once: TEXT or standard input; one reply, for scripts."""
-    prompt = _read_standard_input() if text is None else text
+    prompt = read_standard_input() if text is None else text
     if not prompt.strip():
         raise BadInput("nothing was asked: give TEXT, or pipe it in")
-    with open_chat(options) as chat, _stop_on_interrupt() as stop:
+    with open_chat(options) as chat, stop_on_interrupt() as stop:
         for piece in chat.turn(prompt, stop):
             if not as_json:
                 click.echo(safe(piece), nl=False)
@@ -243,7 +244,7 @@ def ask(options: Options, text: str | None, as_json: bool) -> int:
         return INTERRUPTED if exchange.reply.status == "interrupted" else 0
 
 
-def _read_standard_input() -> str:
+def read_standard_input() -> str:
     if sys.stdin.isatty():
         raise BadInput("nothing was asked: give TEXT, or pipe it in")
     data = sys.stdin.buffer.read()
@@ -465,7 +466,7 @@ def evaluate(options: Options, limit: int, as_json: bool) -> int:
         cases = make_cases(store.log, limit)
         with _bar() as progress:
             store.catch_up(progress)
-        with _stop_on_interrupt() as stop, _bar("questions") as progress:
+        with stop_on_interrupt() as stop, _bar("questions") as progress:
             outcomes = list(ask(store, cases, compared, stop.is_set, progress))
     found = report(outcomes, memories, compared)
     click.echo(dump(asdict(found), indent=1) if as_json else "\n".join(report_lines(found)))
@@ -652,6 +653,12 @@ def fetch(name: str | None, source: Path | None) -> None:
         click.echo(f"{model.name}: {'fetched' if fetched.fresh else 'is here'}")
 
 
+# -- looking inside the GPT -----------------------------------------------------------------------
+
+for command in insight.COMMANDS:
+    cli.add_command(command)
+
+
 # -- opening and printing -------------------------------------------------------------------------
 
 
@@ -704,7 +711,7 @@ def open_chat(options: Options) -> "Iterator[Chat]":
 
 
 @contextmanager
-def _stop_on_interrupt() -> Iterator[threading.Event]:
+def stop_on_interrupt() -> Iterator[threading.Event]:
     """An event that Ctrl-C sets; a second Ctrl-C interrupts as usual."""
     stop = threading.Event()
 

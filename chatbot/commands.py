@@ -6,6 +6,7 @@ argument is a BadInput, shown by the loop as one line.
 """
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from chatbot.errors import BadInput, ChatbotFault
 from chatbot.hints import nearest
+from chatbot.insight import slash
 from chatbot.rows import explanation, local, turn_label
 from chatbot.screen import Screen, clip, columns
 from memory.types import Hit, Turn
@@ -36,12 +38,15 @@ class Outcome:
 
 
 class Session(Protocol):
-    """What a command works on. `ask` puts a yes-or-no question; no is the default."""
+    """What a command works on. `ask` puts a yes-or-no question; no is the default. `generate` shows
+    a reply as it comes, and returns its text, None if it was stopped."""
 
     chat: "Chat"
     screen: Screen
 
     def ask(self, question: str) -> bool: ...
+
+    def generate(self, begin: "Callable[[threading.Event], Iterator[str]]") -> str | None: ...
 
 
 Choices = Callable[["Chat"], Iterable[tuple[str, str]]]  # values of an argument, with descriptions
@@ -294,23 +299,6 @@ MEMORY: tuple[Command, ...] = (
 )
 
 
-def _why(session: Session, _argument: str) -> None:
-    hits = _given(session.chat)
-    if not hits:
-        session.screen.note("the last reply was given no memories")
-    _show_hits(session, hits)
-
-
-def _given(chat: "Chat") -> Sequence[Hit]:
-    """The memories that the last reply was given; after /resume the log knows them."""
-    if chat.last is not None:
-        return chat.last.hits
-    replies = [turn.id for turn in chat.history if turn.role == "assistant"]
-    if not replies or chat.private:
-        raise BadInput("there is no reply yet in this conversation: say something first")
-    return chat.memory.log.recalled(replies[-1])
-
-
 # -- the conversation -----------------------------------------------------------------------------
 
 
@@ -495,7 +483,14 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("pin", "[ID…]", "let your last prompt, or turns, join every prompt", _pin),
     Command("unpin", "ID…", "let turns come only when they are recalled", _unpin),
-    Command("why", "", "show which memories the last reply was given", _why),
+    Command("why", "", "show which memories the last reply was given", slash.why),
+    Command(
+        "whatif", "[-N…|none]", "generate the last reply without memory N, or any", slash.whatif
+    ),
+    Command("explain", "[TEXT]", "show how the next word comes about", slash.explain),
+    Command("attention", "[TEXT]", "show which earlier words each word looks at", slash.attention),
+    Command("compare", "[TEXT]", "show greedy, beam and sample side by side", slash.compare),
+    Command("heat", "", "shade the last reply by its probabilities", slash.heat),
     Command("regen", "", "take the last reply back and generate another", _regenerate, ("retry",)),
     Command("undo", "", "take the last prompt and its reply back", _undo),
     Command("edit", "", "take the last exchange back and change its prompt", _edit),

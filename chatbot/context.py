@@ -8,7 +8,7 @@ import bisect
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from chatbot.engines import Message
@@ -31,20 +31,66 @@ Count = Callable[[Sequence[Message]], int]
 
 
 @dataclass(frozen=True, slots=True)
+class Contents:
+    """What a window is made of, so that it can be made again without one of its memories.
+
+    `pins` are the pinned turns in its front, `used` the memories that found room before the
+    prompt, `history` the turns that stayed. `missed` says that the model is told that nothing was
+    found once there is no memory before the prompt.
+    """
+
+    system: str
+    history: tuple[Turn, ...]
+    pins: tuple[Hit, ...]
+    used: tuple[Hit, ...]
+    prompt: str
+    now: datetime
+    missed: bool = False
+
+    def messages(self) -> tuple[Message, ...]:
+        """What the model reads."""
+        if self.used:
+            last = quote(self.used, self.now) + self.prompt
+        else:
+            last = self.prompt + (NOTHING_FOUND if self.missed else "")
+        start = front(self.system, self.history, self.pins, self.now)
+        return (*start, Message("user", last))
+
+    def without(self, turn_id: int) -> "Contents":
+        """The same had one memory not been there, pinned or recalled; all else stays as it is, and
+        nothing takes the room it leaves."""
+        pins = tuple(hit for hit in self.pins if hit.turn.id != turn_id)
+        used = tuple(hit for hit in self.used if hit.turn.id != turn_id)
+        return replace(self, pins=pins, used=used)
+
+    def without_any(self) -> "Contents":
+        """The same without any memory."""
+        return replace(self, pins=(), used=())
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """What the model is shown.
 
-    `tokens` of `limit` are taken by the messages; the rest is the reply's. `pins` are the pinned
-    turns in its front, `used` the memories that found room before the prompt; `dropped` counts the
-    turns of the history that left, oldest first.
+    `tokens` of `limit` are taken by the messages; the rest is the reply's. `contents` are what they
+    were made of; `dropped` counts the turns of the history that left, oldest first.
     """
 
+    contents: Contents
     messages: tuple[Message, ...]
     tokens: int
     limit: int
-    pins: tuple[Hit, ...] = ()
-    used: tuple[Hit, ...] = ()
     dropped: int = 0
+
+    @property
+    def pins(self) -> tuple[Hit, ...]:
+        """The pinned turns in its front."""
+        return self.contents.pins
+
+    @property
+    def used(self) -> tuple[Hit, ...]:
+        """The memories that found room before the prompt."""
+        return self.contents.used
 
     @property
     def hits(self) -> tuple[Hit, ...]:
@@ -78,9 +124,8 @@ def pack(
     room = limit - reserve
     used = tuple(hits)
 
-    def messages(kept: Sequence[Turn]) -> list[Message]:
-        last = quote(used, now) + prompt if used else prompt + (NOTHING_FOUND if missed else "")
-        return [*front(system, kept, pins, now), Message("user", last)]
+    def messages(kept: Sequence[Turn]) -> tuple[Message, ...]:
+        return Contents(system, tuple(kept), tuple(pins), used, prompt, now, missed).messages()
 
     alone = count([*front(system, ()), Message("user", prompt)])
     if alone > room:
@@ -102,11 +147,11 @@ def pack(
             starts, True, key=lambda start: count(messages(history[start:])) <= target
         )
         dropped = starts[first] if first < len(starts) else len(history)
-    last = messages(history[dropped:])
-    if empty > room:  # the line that nothing was found is all that is over
-        last = [*front(system, (), pins, now), Message("user", prompt)]
-    quoted = _quoted(history[dropped:], pins)
-    return Window(tuple(last), count(last), limit, quoted, used, dropped)
+    kept = tuple(history[dropped:])
+    fits = empty <= room  # or else the line that nothing was found is all that is over
+    contents = Contents(system, kept, _quoted(kept, pins), used, prompt, now, missed and fits)
+    shown = contents.messages()
+    return Window(contents, shown, count(shown), limit, dropped)
 
 
 def choose_pins(

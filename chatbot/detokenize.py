@@ -34,7 +34,7 @@ class Detokenizer(Protocol):
 
 def detokenizer(tokenizer: PreTrainedTokenizerBase) -> Detokenizer:
     """A fresh detokenizer for one reply."""
-    as_bytes, strip = _bytes_of(tokenizer)
+    as_bytes, strip = bytes_of(tokenizer)
     if as_bytes is not None:
         return ByBytes(as_bytes, strip)
     return ByText(lambda ids: decode(tokenizer, ids))
@@ -100,7 +100,7 @@ class ByText:
         return text
 
 
-def _bytes_of(tokenizer: PreTrainedTokenizerBase) -> tuple[Callable[[int], bytes] | None, int]:
+def bytes_of(tokenizer: PreTrainedTokenizerBase) -> tuple[Callable[[int], bytes] | None, int]:
     """How each id becomes bytes, if it is that simple, and how many spaces go off the front."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:

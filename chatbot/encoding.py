@@ -97,6 +97,10 @@ class Encoder:
                 ids.extend(self._run(left, item, right))
         return ids
 
+    def encode_text(self, text: str) -> list[int]:
+        """The ids of a bare text, with what the tokenizer puts before one, without a template."""
+        return [*_own_start(self._tokenizer), *self._run("", text, "")]
+
     def remember(self, raw: str, ids: Sequence[int]) -> None:
         """Read a message that says `raw` as `ids` from now on: those that the model generated."""
         text = raw.strip()

@@ -174,7 +174,7 @@ class LocalEngine:
         self, turn: _Turn, logits: Tensor, decoding: Decoding, limit: int
     ) -> Generator[int, None, Finish]:
         """Beam search: ids come as soon as all candidates agree on them, the rest at the end."""
-        search = BeamSearch(decoding, self.ends, limit)
+        search = self._search(decoding, limit)
         search.advance(logits[None])
         shown, branch = 0, None
         while not search.done and not turn.stopped:
@@ -193,6 +193,9 @@ class LocalEngine:
         if not search.done:
             return "interrupted"
         return "stop" if search.best.ended else "length"
+
+    def _search(self, decoding: Decoding, limit: int) -> BeamSearch:
+        return BeamSearch(decoding, self.ends, limit)
 
     # -- steps of the model -----------------------------------------------------------------------
 

@@ -339,12 +339,13 @@ def machine(device: str | None = None) -> Machine:
 
 
 def load(
-    files: ModelFiles, device: str | None = None
+    files: ModelFiles, device: str | None = None, dtype: "torch.dtype | None" = None
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase"]:
     """Load a GPT and its tokenizer, ready to generate on the best device of this machine.
 
-    Attention is transformers' default, scaled dot-product where the model has it. Nothing is read
-    but `files.folder`. Errors: ModelFault.
+    `dtype` is the machine's fast one unless told otherwise. Attention is transformers' default,
+    scaled dot-product where the model has it. Nothing is read but `files.folder`. Errors:
+    ModelFault.
     """
     from transformers import AutoTokenizer
 
@@ -357,7 +358,7 @@ def load(
                 files.folder, local_files_only=True, trust_remote_code=False
             )
             model: Any = load_whole(
-                files.folder, files.name, dtype=here.dtype, use_safetensors=True
+                files.folder, files.name, dtype=dtype or here.dtype, use_safetensors=True
             )
             model.to(here.device)
         except LOADING_ERRORS as error:

@@ -91,6 +91,12 @@ def hit_row(hit: Hit, explain: bool = True) -> dict[str, Any]:
 def explanation(hits: Sequence[Hit], width: int) -> Iterator[tuple[str, str]]:
     """Why each hit was found, as (style, line) in `width` columns: its score, its turn, and each
     part's share of the score in log-odds."""
+    for lines in explanations(hits, width):
+        yield from lines
+
+
+def explanations(hits: Sequence[Hit], width: int) -> Iterator[list[tuple[str, str]]]:
+    """The same, hit by hit."""
     room = width - INDENT
     counted = [_shares(hit) for hit in hits]
     names = max((columns(name) for shares in counted for name, _ in shares), default=0)
@@ -100,13 +106,14 @@ def explanation(hits: Sequence[Hit], width: int) -> Iterator[tuple[str, str]]:
         cells = [name + " " * (names - columns(name)) + f" {share}" for name, share in shares]
         across = max(1, (room + 2) // (names + len(" +00.00  ")))
         grid = ["  ".join(cells[at : at + across]) for at in range(0, len(cells), across)]
-        found = f"cosine {hit.dense:.2f}, words {hit.lexical:.2f}"
-        yield "marker", head
-        yield from (("marker", " " * INDENT + line) for line in more)
-        yield from (("", " " * INDENT + line) for line in text)
-        yield from (("dim", " " * INDENT + line) for line in grid)
-        if hit.dense or hit.lexical:
-            yield "dim", " " * INDENT + found
+        found = [f"cosine {hit.dense:.2f}, words {hit.lexical:.2f}"]
+        yield [
+            ("marker", head),
+            *(("marker", " " * INDENT + line) for line in more),
+            *(("", " " * INDENT + line) for line in text),
+            *(("dim", " " * INDENT + line) for line in grid),
+            *(("dim", " " * INDENT + line) for line in found if hit.dense or hit.lexical),
+        ]
 
 
 def _shares(hit: Hit) -> list[tuple[str, str]]:

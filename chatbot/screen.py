@@ -36,6 +36,15 @@ _SGR = {
     "dim": "2",
     "user": "1;32",
     "fault": "31",
+    # A scale from little to much, as Matplotlib's viridis: it grows lighter all the way, which
+    # colour-blind people see, and sets both colours, so that text on it is readable anywhere.
+    "heat1": "38;5;231;48;5;54",
+    "heat2": "38;5;231;48;5;61",
+    "heat3": "38;5;231;48;5;31",
+    "heat4": "38;5;16;48;5;36",
+    "heat5": "38;5;16;48;5;77",
+    "heat6": "38;5;16;48;5;149",
+    "heat7": "38;5;16;48;5;227",
 }
 
 _VISIBLE = {

@@ -111,14 +111,27 @@ class Terminal:
         if outcome.regenerate:
             self._reply(self.chat.regenerate, "")
 
-    def _reply(self, begin: Begin, prompt: str) -> None:
-        """Show a reply as it is generated. A prompt that wasn't begun goes back to the line."""
+    def generate(self, begin: Begin) -> str | None:
+        """Show what `begin` generates as a reply is shown, until Ctrl-C; returns its text, None if
+        it was stopped."""
+        said: list[str] = []
+
+        def heard(stop: threading.Event) -> Iterator[str]:
+            for piece in begin(stop):
+                said.append(piece)
+                yield piece
+
+        return "".join(said) if self._reply(heard, "") else None
+
+    def _reply(self, begin: Begin, prompt: str) -> bool:
+        """Show a reply as it is generated; returns whether it came to its end. A prompt that wasn't
+        begun goes back to the line."""
         self._stop, self._interrupts = threading.Event(), 0
         shown = self.screen.reply()
         try:
             if not self._wait_for_model(shown, self._stop):
                 self._prefill = prompt
-                return
+                return False
             self._stream(shown, _Generation(begin, self._stop))
         finally:
             shown.end()
@@ -126,6 +139,7 @@ class Terminal:
         if stopped:
             self.screen.note("(stopped)")
         self.screen.line()
+        return not stopped
 
     def _wait_for_model(self, shown: PlainReply | LiveReply, stop: threading.Event) -> bool:
         """False when the user didn't want to wait. Errors: ModelFault."""
