@@ -28,7 +28,12 @@ def command_help() -> str:
 
     def visit(command: click.Command, path: list[str], parent: click.Context | None) -> None:
         context = click.Context(
-            command, info_name=path[-1], parent=parent, max_content_width=90, terminal_width=90
+            command,
+            info_name=path[-1],
+            parent=parent,
+            max_content_width=90,
+            terminal_width=90,
+            **command.context_settings,
         )
         name = " ".join(path)
         parts.append(f"### {name}\n\n```text\n{command.get_help(context)}\n```\n")
