@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: chat test lint models docs clean
+.PHONY: chat test soak lint models docs clean
 
 chat: $(VENV)/installed
 	@$(BIN)/chatbot
@@ -14,6 +14,12 @@ chat: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(BIN)/chatbot models fetch
 	$(BIN)/python -m pytest -q
+
+soak: $(VENV)/installed-test
+	$(BIN)/chatbot models fetch
+	$(BIN)/python -m tests.soak kills --count 500
+	$(BIN)/python -m tests.soak full --count 100
+	$(BIN)/python -m tests.soak damage
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

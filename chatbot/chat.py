@@ -9,17 +9,22 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from chatbot import context
 from chatbot.context import Contents, Window, exchanges_of, pack
 from chatbot.decoding import Decoding
 from chatbot.engines import Engine, Usage, open_engine
 from chatbot.errors import BadInput, ChatbotFault, ModelFault
+from chatbot.forget import forget
 from chatbot.settings import Settings
 from memory.errors import MemoryFault
 from memory.log import Log, Making
 from memory.store import Memory
 from memory.types import Hit, Status, Turn
+
+if TYPE_CHECKING:
+    from memory.forgetting import Receipt
 
 USER, ASSISTANT = "user", "assistant"  # the speakers of a chat
 PINS = 50  # pinned turns that are looked at, the one pinned last first
@@ -131,15 +136,15 @@ class Chat:
         self._begin(conversation, turns, self.memory.log)
         self.private = False
 
-    def forget(self, ids: Collection[int]) -> int:
-        """Delete turns for good, out of this conversation's window too; return how many."""
-        gone = self.memory.forget(ids)
+    def forget(self, ids: Collection[int]) -> "Receipt":
+        """Delete turns for good, out of this conversation's window too. Errors: UnknownTurn."""
+        receipt = forget(self.memory, self.settings.history, ids)
         self._pins = tuple(hit for hit in self._pins if hit.turn.id not in ids)
         if not self.private:
             self._left -= sum(turn.id in ids for turn in self.history[: self._left])
             self.history = [turn for turn in self.history if turn.id not in ids]
         self.last = None
-        return gone
+        return receipt
 
     def pin(self, id_: int) -> None:
         """Let a turn come with every prompt. Errors: UnknownTurn."""

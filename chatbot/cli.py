@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from chatbot.errors import BadInput, ChatbotFault
+from chatbot.errors import BadInput, ChatbotFault, ModelFault
 from chatbot.insight import cli as insight
 from chatbot.rows import (
     BROKEN_PIPE,
@@ -33,17 +33,23 @@ from chatbot.rows import (
     explanation,
     hit_row,
     local,
+    plan_lines,
+    plan_row,
+    receipt_lines,
+    receipt_row,
     report_lines,
+    several,
     turn_line,
     turn_row,
 )
-from chatbot.screen import safe
+from chatbot.screen import safe, short_name
 from memory.errors import MemoryFault
 
 if TYPE_CHECKING:
     from chatbot.chat import Chat
     from chatbot.settings import Settings
     from memory.embed import Embedder
+    from memory.forgetting import Plan
     from memory.store import Memory
 
 BACKLOG = 256  # turns yet to be indexed that are worth a progress bar before the chat begins
@@ -232,9 +238,11 @@ def ask(options: Options, text: str | None, as_json: bool) -> int:
     if not prompt.strip():
         raise BadInput("nothing was asked: give TEXT, or pipe it in")
     with open_chat(options) as chat, stop_on_interrupt() as stop:
+        before = ""
         for piece in chat.turn(prompt, stop):
             if not as_json:
-                click.echo(safe(piece), nl=False)
+                click.echo(safe(piece, before), nl=False)
+            before = piece
         exchange = chat.last
         if exchange is None:
             raise ChatbotFault("no reply was generated: try again")
@@ -326,9 +334,7 @@ def search(
     """
     if not query.strip():
         raise BadInput("the query is empty: give some words")
-    first, last = _moment(since), _moment(until, end=True)
-    if first is not None and last is not None and first >= last:
-        raise BadInput(f"--until {until} ends before --since {since} begins: swap them")
+    first, last = _stretch(since, until)
     with open_memory(options) as store:
         for conversation in scope:
             store.log.conversation(conversation)
@@ -377,26 +383,100 @@ def show(options: Options, turn_id: int, as_json: bool) -> None:
         row = turn_row(turn) | {"memories": [hit_row(hit) for hit in hits]}
         click.echo(dump(row, indent=1))
         return
-    made = f", {turn.model}, {json.dumps(turn.decoding)}, seed {turn.seed}" if turn.model else ""
+    made = ""
+    if turn.model:
+        model = short_name(turn.model)
+        made = f", {model}, {json.dumps(turn.decoding)}, seed {turn.seed}"
     pinned = ", pinned" if turn.pinned else ""
     click.echo(f"turn {turn.id}, conversation {turn.conversation}, {turn.status}{pinned}{made}")
-    click.echo(f"{local(turn.at)}  {safe(turn.speaker)}\n\n{safe(turn.text)}")
+    click.echo(f"{local(turn.at)}  {short_name(turn.speaker)}\n\n{safe(turn.text)}")
     for hit in hits:
         click.echo(f"\nwas given, score {hit.score:.2f}: {turn_line(hit.turn)}")
 
 
 @memory.command()
-@click.argument("ids", metavar="ID...", type=number, nargs=-1, required=True)
+@click.argument("ids", metavar="[ID]...", type=number, nargs=-1)
+@click.option(
+    "--search", metavar="QUERY", help="What holds QUERY word for word; else what a search finds."
+)
+@click.option("--conversation", type=number, metavar="ID", help="Only in this conversation.")
+@click.option("--since", metavar="D", help="Only from this time on, as for search.")
+@click.option("--until", metavar="D", help="Only up to the end of this day, week, month, …")
+@click.option("--quoting", is_flag=True, help="The replies that quote them, too.")
+@click.option("--preview", is_flag=True, help="Only show what would be forgotten.")
 @click.option("--yes", is_flag=True, help="Don't ask first.")
+@json_option
 @home_option
 @click.pass_obj
-def forget(options: Options, ids: tuple[int, ...], yes: bool) -> None:
-    """Delete turns for good, from the log and every index."""
+def forget(
+    options: Options,
+    ids: tuple[int, ...],
+    search: str | None,
+    conversation: int | None,
+    since: str | None,
+    until: str | None,
+    quoting: bool,
+    preview: bool,
+    yes: bool,
+    as_json: bool,
+) -> int:
+    """Delete turns for good, by ID or by what they hold, and prove it.
+
+    They go from the log, every index, titles, the prompts typed before, and files of text in the
+    same folder. Then every file there is looked through for them; the exit code is 1 if something
+    was found.
+    """
+    by = (search, conversation, since, until)
+    if bool(ids) == any(one is not None for one in by):
+        raise BadInput("give either IDs, or some of --search, --conversation, --since and --until")
+    if search is not None and not search.strip():
+        raise BadInput("the query is empty: give some words")
     with open_memory(options) as store:
-        doomed = [store.log.turn(id_) for id_ in dict.fromkeys(ids)]
-        _confirm((turn_line(turn) for turn in doomed), yes)
-        gone = store.forget(turn.id for turn in doomed)
-    click.echo(f"forgot {gone} turn{'s' if gone != 1 else ''}")
+        from memory import forgetting
+
+        if not ids:
+            moments = _stretch(since, until)
+            found = forgetting.choose(store, search, conversation, *moments)
+            ids = tuple(turn.id for turn in found)
+        plan = forgetting.plan(store, ids)
+        if preview or not plan.turns:
+            _show_plan(plan, as_json)
+            return 0
+        return _forget(options, store, plan, quoting, yes, as_json)
+
+
+def _forget(
+    options: Options, store: "Memory", plan: "Plan", quoting: bool, yes: bool, as_json: bool
+) -> int:
+    """Ask, forget, and show the receipt."""
+    if not yes:
+        _require_terminal()
+        _show_plan(plan, as_json=False, err=as_json)
+        count = len(plan.quoting)
+        if count and not quoting:
+            quoting = click.confirm(f"{several(count, 'reply')} too?", err=as_json)
+        click.confirm("Forget this for good?", abort=True, err=as_json)
+    from chatbot.forget import forget as forget_turns
+
+    doomed = [turn.id for turn in (*plan.turns, *(plan.quoting if quoting else ()))]
+    receipt = forget_turns(store, options.settings().history, doomed)
+    left = () if quoting else plan.quoting
+    if as_json:
+        click.echo(dump(receipt_row(receipt, left), indent=1))
+    else:
+        for line in receipt_lines(receipt, left):
+            click.echo(line)
+    return 0 if receipt.clean else 1
+
+
+def _show_plan(plan: "Plan", as_json: bool, err: bool = False) -> None:
+    if as_json:
+        click.echo(dump(plan_row(plan), indent=1))
+        return
+    for line in plan_lines(plan):
+        click.echo(line, err=err)
+    if not plan.turns:
+        click.echo("nothing was found: nothing is forgotten", err=True)
 
 
 @memory.command()
@@ -505,6 +585,27 @@ def rebuild(options: Options) -> None:
     click.echo(f"indexed {count} turns")
 
 
+@memory.command("salvage")
+@click.argument("file", type=click.Path(path_type=Path))
+@home_option
+@click.pass_obj
+def salvage_memory(options: Options, file: Path) -> None:
+    """Write what can be read of a damaged memory to FILE (which must not exist).
+
+    The damaged files are left as they are.
+    """
+    from memory.salvage import salvage
+
+    database = options.settings().database
+    found = salvage(database, file)
+    cut = f"; of {found.cut} only the beginning could be read" if found.cut else ""
+    click.echo(f"{found.turns} turns in {found.conversations} conversations are in {file}{cut}")
+    click.echo(
+        f"to go on with them: move {database} away, and {database.name}-wal and"
+        f" {database.name}-shm with it, then put {file} in its place"
+    )
+
+
 @memory.command("export")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @click.option("--conversation", type=number, metavar="ID")
@@ -597,13 +698,21 @@ def rename(options: Options, conversation_id: int, title: str) -> None:
 @click.option("--yes", is_flag=True, help="Don't ask first.")
 @home_option
 @click.pass_obj
-def delete(options: Options, conversation_id: int, yes: bool) -> None:
+def delete(options: Options, conversation_id: int, yes: bool) -> int:
     """Forget a conversation with all its turns."""
     with open_memory(options) as store:
         conversation = store.log.conversation(conversation_id)
         _confirm([conversation_line(conversation)], yes)
-        gone = store.forget_conversation(conversation_id)
-    click.echo(f"forgot {gone} turn{'s' if gone != 1 else ''}")
+        from chatbot.forget import forget as forget_turns
+        from memory.forgetting import choose
+
+        doomed = [turn.id for turn in choose(store, conversation=conversation_id)]
+        if not doomed:
+            store.forget_conversation(conversation_id)
+        receipt = forget_turns(store, options.settings().history, doomed)
+    for line in receipt_lines(receipt):
+        click.echo(line)
+    return 0 if receipt.clean else 1
 
 
 # -- chatbot models -------------------------------------------------------------------------------
@@ -676,10 +785,18 @@ def open_memory(options: Options) -> "Iterator[Memory]":
 
 def open_embedder() -> "Embedder":
     """The built-in embedder, fetched if it isn't here."""
+    from chatbot.catalogue import DEFAULT_EMBEDDER
+    from chatbot.fetching import damage
     from chatbot.models import embedder_folder
     from memory.embed import SentenceEmbedder
 
-    return SentenceEmbedder(embedder_folder(), name="all-MiniLM-L6-v2")
+    folder = embedder_folder()
+    if wrong := damage(folder, thorough=True):  # other weights would make all vectors anew
+        raise ModelFault(
+            f"The model {DEFAULT_EMBEDDER} is damaged: {wrong}."
+            f" Run: chatbot models fetch {DEFAULT_EMBEDDER}"
+        )
+    return SentenceEmbedder(folder, name="all-MiniLM-L6-v2")
 
 
 @contextmanager
@@ -736,11 +853,15 @@ def _bar(unit: str = "turns") -> Iterator[Callable[[str, int, int], None]]:
         yield progress
 
 
+def _require_terminal() -> None:
+    if not sys.stdin.isatty():
+        raise BadInput("this deletes for good: add --yes when there is no terminal to ask on")
+
+
 def _confirm(lines: Iterable[str], yes: bool) -> None:
     if yes:
         return
-    if not sys.stdin.isatty():
-        raise BadInput("this deletes for good: add --yes when there is no terminal to ask on")
+    _require_terminal()
     for line in lines:
         click.echo(line)
     click.confirm("Forget this for good?", abort=True)
@@ -757,6 +878,13 @@ def _print_rows(
         return
     for row in rows:
         click.echo(as_line(row))
+
+
+def _stretch(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+    first, last = _moment(since), _moment(until, end=True)
+    if first is not None and last is not None and first >= last:
+        raise BadInput(f"--until {until} ends before --since {since} begins: swap them")
+    return first, last
 
 
 def _moment(text: str | None, end: bool = False) -> datetime | None:

@@ -6,6 +6,7 @@ argument is a BadInput, shown by the loop as one line.
 """
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -16,8 +17,8 @@ from typing import TYPE_CHECKING, Protocol
 from chatbot.errors import BadInput, ChatbotFault
 from chatbot.hints import nearest
 from chatbot.insight import slash
-from chatbot.rows import explanation, local, turn_label
-from chatbot.screen import Screen, clip, columns
+from chatbot.rows import explanation, local, plan_lines, receipt_lines, several, turn_label
+from chatbot.screen import Screen, clip, columns, safe, short_name
 from memory.types import Hit, Turn
 
 if TYPE_CHECKING:
@@ -255,16 +256,35 @@ def _memory_show(session: Session, argument: str) -> None:
 
 
 def _memory_forget(session: Session, argument: str) -> None:
-    ids = _numbers(argument, "/memory forget")
-    log = session.chat.memory.log
-    for id_ in ids:
-        _show_turn(session, log.turn(id_))
-    count = f"{len(ids)} turn{'s' if len(ids) > 1 else ''}"
-    if session.ask(f"Forget {count} for good?"):
-        session.chat.forget(ids)
-        session.screen.note(f"forgot {count}")
+    from memory import forgetting
+
+    plan = forgetting.plan(session.chat.memory, _doomed(session, argument))
+    if not plan.turns:
+        session.screen.note("nothing found: nothing is forgotten")
+        return
+    for line in plan_lines(plan):
+        session.screen.line(clip(line, session.screen.width))
+    doomed, left = list(plan.turns), plan.quoting
+    if left and session.ask(f"Forget {several(len(left), 'reply')}, too?"):
+        doomed, left = [*doomed, *left], ()
+    if session.ask(f"Forget {several(len(doomed), 'turn')} for good?"):
+        receipt = session.chat.forget([turn.id for turn in doomed])
+        for line in receipt_lines(receipt, left):
+            session.screen.note(line)
     else:
         session.screen.note("nothing was forgotten")
+
+
+def _doomed(session: Session, argument: str) -> list[int]:
+    """The turns that `/memory forget` names: by number, or by what they hold."""
+    verb, _, query = argument.partition(" ")
+    if verb != "search" or not query.strip():
+        return _numbers(argument, "/memory forget")
+    from memory import forgetting
+
+    with suppress(ChatbotFault):  # two threads must not import transformers at once
+        session.chat.wait()
+    return [turn.id for turn in forgetting.choose(session.chat.memory, query)]
 
 
 def _pin(session: Session, argument: str) -> None:
@@ -293,7 +313,7 @@ MEMORY: tuple[Command, ...] = (
     Command("search", "QUERY", "find what bears on QUERY, best first", _memory_search),
     Command("list", "[N]", "show the newest turns", _memory_list),
     Command("show", "ID…", "show turns in full", _memory_show),
-    Command("forget", "ID…", "delete turns for good, after asking", _memory_forget),
+    Command("forget", "ID…|search QUERY", "delete turns for good, after asking", _memory_forget),
     Command("pin", "ID…", "let turns join every prompt", _pin),
     Command("unpin", "ID…", "let turns come only when they are recalled", _unpin),
 )
@@ -329,7 +349,7 @@ def _resume(session: Session, argument: str) -> None:
     chat = session.chat
     if not argument:
         for each in chat.memory.log.conversations()[-SHOWN:]:
-            text = f"{local(each.latest)}  {clip(each.title, 60)} ({each.turns} turns)"
+            text = f"{local(each.latest)}  {short_name(each.title)} ({each.turns} turns)"
             session.screen.pair(f"{each.id:>4}", text, 6)
         session.screen.note("/resume ID goes on with one of them")
         return
@@ -362,7 +382,9 @@ def _export(session: Session, argument: str) -> None:
         if path.exists() and not session.ask(f"{path} is there already. Write over it?"):
             session.screen.note(f"{path} was left as it is")
             return
-        path.write_text(text, encoding="utf-8")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            out.write(text)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BadInput(f"can't write {path} ({reason}): choose another place") from error
@@ -392,7 +414,9 @@ def show_turns(screen: Screen, turns: Iterable[Turn]) -> None:
     """Turns of a conversation, as they were said."""
     for turn in turns:
         status = "" if turn.status == "complete" else f" ({turn.status})"
-        screen.line(f"{turn.speaker}{status}:", "user" if turn.role == "user" else "marker")
+        screen.line(
+            f"{short_name(turn.speaker)}{status}:", "user" if turn.role == "user" else "marker"
+        )
         screen.line(turn.text)
 
 
@@ -404,9 +428,9 @@ def _pairs(session: Session, pairs: Sequence[tuple[str, str]]) -> None:
 
 def _show_turn(session: Session, turn: Turn) -> None:
     pin = "* " if turn.pinned else ""
-    label = f"{turn.id:>5}  {local(turn.at)}  {turn.speaker}: "
+    label = f"{turn.id:>5}  {local(turn.at)}  {short_name(turn.speaker)}: "
     room = max(session.screen.width - columns(label) - len(pin), 20)
-    session.screen.pair(f"{turn.id:>5}", label[7:] + pin + clip(turn.text, room), 7)
+    session.screen.pair(f"{turn.id:>5}", label[7:] + pin + clip(safe(turn.text), room), 7)
 
 
 def _show_hits(session: Session, hits: Sequence[Hit]) -> None:

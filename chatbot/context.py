@@ -7,12 +7,14 @@ how tokens are counted (it is given a function for that).
 import bisect
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from chatbot.engines import Message
 from chatbot.errors import WindowFull
+from chatbot.unseen import without
 from memory.times import resolved
 from memory.types import PINNED, Hit, Turn
 
@@ -22,10 +24,14 @@ OPENING, CLOSING = "<memory>", "</memory>"  # the fence: plain text, never contr
 NOTHING_FOUND = "\n\n(No memory of this was found.)"  # behind a prompt that asked for one
 QUESTION = "Using this, answer: "  # between the memories and the prompt
 CLIP = 600  # characters of one memory
+READ = 10 * CLIP  # characters of it that are looked at
+NAME = 40  # characters of a speaker's name
 MEMORY_SHARE = 0.4  # of the room beside the front and the prompt
 PIN_SHARE = 0.2  # of the room beside the system prompt
 PIN_ODDS = 10.0  # log-odds of a pinned turn: it is given whatever is asked
 SLACK = 0.7  # history is cut down to this share of its room, so that the cut holds for a while
+
+ROLES = frozenset("system user assistant developer tool model memory".split())  # no one's name
 
 Count = Callable[[Sequence[Message]], int]
 
@@ -49,10 +55,11 @@ class Contents:
 
     def messages(self) -> tuple[Message, ...]:
         """What the model reads."""
+        prompt = unfenced(self.prompt)
         if self.used:
-            last = quote(self.used, self.now) + self.prompt
+            last = quote(self.used, self.now) + prompt
         else:
-            last = self.prompt + (NOTHING_FOUND if self.missed else "")
+            last = prompt + (NOTHING_FOUND if self.missed else "")
         start = front(self.system, self.history, self.pins, self.now)
         return (*start, Message("user", last))
 
@@ -184,7 +191,7 @@ def front(
         system = f"{system}\n\n{fenced(pins, now)}".strip()
     start = [Message("system", system)] if system else []
     said = (turn for exchange in exchanges_of(history) for turn in exchange)
-    return start + [Message(turn.role, turn.text) for turn in said]
+    return start + [Message(turn.role, unfenced(turn.text)) for turn in said]
 
 
 def _quoted(history: Sequence[Turn], pins: Sequence[Hit]) -> tuple[Hit, ...]:
@@ -226,16 +233,83 @@ def fenced(hits: Sequence[Hit], now: datetime) -> str:
         turn = hit.turn
         day = f"{turn.at.astimezone():%Y-%m-%d}"
         earlier = ", earlier" if hit.superseded_by is not None else ""
-        said = clip(_unfenced(resolved(clip(_unfenced(turn.text)), turn.at)))
-        speaker = turn.speaker.title() if turn.speaker == turn.role else _unfenced(turn.speaker)
-        lines.append(f'[{ago(turn.at, now)}, {day}{earlier}] {speaker}: "{said}"')
+        said = clip(_quotable(resolved(clip(_quotable(turn.text)), turn.at)))
+        lines.append(f'[{ago(turn.at, now)}, {day}{earlier}] {_speaker(turn)}: "{said}"')
     return "\n".join([OPENING, *lines, CLOSING])
 
 
-def _unfenced(text: str) -> str:
-    """`text` in one line that can't close the fence it stands in."""
-    line = " ".join(text.split())
-    return re.sub(r"<(?=\s*/?\s*memory)", "‹", line, flags=re.IGNORECASE)
+def _quotable(text: str) -> str:
+    """`text` in one line, without what isn't seen, that can't end its quotation or its fence.
+
+    Only as much of it as a quotation may show, and a bit more.
+    """
+    seen = "".join(c for c in without(text[:READ]) if c.isspace() or not _is_control(c))
+    line = " ".join(seen.split(None, CLIP)[:CLIP])
+    line = re.sub(r'"(?=\s*\[)', "'", line)  # else what follows would look like a label
+    return unfenced(line, anywhere=True)
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc"
+
+
+def _speaker(turn: Turn) -> str:
+    """Who said it, as a label: the role where a name would pass for one, or for the label's end."""
+    name = clip(" ".join(re.sub(r'[]["“”:{}<>|]', " ", _quotable(turn.speaker)).split()), NAME)
+    words = re.findall(r"[a-z]+", name.translate(_SKELETON).replace(GONE, ""))
+    is_role = ROLES.intersection([*words, "".join(words)])
+    return turn.role.title() if is_role or not name else name
+
+
+def unfenced(text: str, *, anywhere: bool = False) -> str:
+    """`text` in which nothing reads as the fence, however it is spelled; as long as it was.
+
+    The sign that would open the fence's tag becomes a round bracket. An opening tag within a line
+    is left, as in `#include <memory>`, unless it counts `anywhere`.
+    """
+    skeleton = text.translate(_SKELETON)
+    for found in _LIKE_FENCE.finditer(skeleton):
+        at = found.start()
+        before = skeleton[skeleton.rfind("\n", 0, at) + 1 : at]
+        if anywhere or "/" in found["gap"] or not before.strip(f" {GONE}"):
+            text = f"{text[:at]}({text[at + 1 :]}"
+    return text
+
+
+class _Skeleton(dict[int, int]):
+    """Characters → the small Latin letter or the sign that they look like, or GONE if they show
+    nothing of their own; a table for `str.translate` that is filled as it is used."""
+
+    def __missing__(self, code: int) -> int:
+        self[code] = ord(self._look(chr(code)))
+        return self[code]
+
+    def _look(self, character: str) -> str:
+        if character.isspace():
+            return "\n" if character.splitlines() == [""] else " "
+        if not without(character):
+            return GONE
+        looks = unicodedata.normalize("NFKD", character).lower().translate(_LOOKS)
+        base = [c for c in looks if unicodedata.category(c) not in ("Mn", "Me", "Cc")]
+        return (base[0] if len(base) == 1 else character) if base else GONE
+
+
+GONE = "\0"
+_LOOKS = {
+    ord(sign): look
+    for look, signs in {
+        "a": "аαɑᴀ", "c": "сϲᴄ", "d": "ԁᴅ", "e": "еεᴇℯ", "i": "іιıɪ", "k": "кκᴋ", "l": "ӏᴌʟ",
+        "m": "мᴍ", "n": "ոɴ", "o": "оοօᴏ", "p": "рρᴘ", "r": "гꭇʀ", "s": "ѕꜱ", "t": "тτᴛ",
+        "u": "սυᴜ", "v": "νѵᴠ", "y": "уүγʏ", "/": "⁄∕⧸╱", "<": "‹«〈⟨❮❬ᐸ˂⧼≺⟪《˱⦑",
+    }.items()
+    for sign in signs
+}  # fmt: skip
+_SKELETON = _Skeleton()
+# As tags, as entities, as the escapes of JSON and of addresses; letters set apart, or overlaid.
+_LIKE_FENCE = re.compile(
+    r"(?:<|[\[{](?=[ \0]*/)|&(?:lt|#0*60|#x0*3c);?|\\(?:u00|x)3c|%3c)"
+    r"(?=(?P<gap>[\s\0/\\|!?.*_-]*)" + r"[\s\0]*".join("memory") + ")"
+)
 
 
 def clip(text: str, length: int = CLIP) -> str:

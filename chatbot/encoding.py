@@ -7,8 +7,11 @@ by those names only reads the whole. So `<|im_start|>system`, typed by a user or
 is read as the letters that it is, and everything else becomes exactly what the model's own
 tokenizer makes of it. Knows nothing about models or memory.
 
+Some templates tell the roles in plain text (`[INST]` of the first Mistral, `<|user|>` of Zephyr).
+Where a content spells such a mark, a space is put into it.
+
 A model without a template (GPT-2) gets FALLBACK: a dialogue written out in plain text, which ends
-where the model begins to speak for the user. It has no control tokens, so there is no such wall.
+where the model begins to speak for the user.
 """
 
 import json
@@ -73,9 +76,11 @@ class Encoder:
             "|".join(re.escape(text) for text in sorted(self._controls, key=len, reverse=True))
             or r"(?!)"
         )
+        self._control_ids = frozenset(control.id for control in self._controls.values())
         self._replies: OrderedDict[str, tuple[str, Ids]] = OrderedDict()
         self._run = lru_cache(RUNS)(self._read)
         self._manners()
+        self._marks = self._plain_marks()
         self.ends = self._ends()
 
     def encode(self, messages: Sequence[Message], reply: bool = True) -> list[int]:
@@ -102,9 +107,14 @@ class Encoder:
         return [*_own_start(self._tokenizer), *self._run("", text, "")]
 
     def remember(self, raw: str, ids: Sequence[int]) -> None:
-        """Read a message that says `raw` as `ids` from now on: those that the model generated."""
+        """Read a message that says `raw` as `ids` from now on: those that the model generated.
+
+        Not if they hold what the template alone may say, whoever made the model say it.
+        """
         text = raw.strip()
         if not text or text in self._replies:  # the first stands in the window already
+            return
+        if self._control_ids.intersection(ids) or self._marks.search(raw):
             return
         self._replies[text] = (raw, tuple(ids))
         while len(self._replies) > REMEMBERED:
@@ -153,7 +163,8 @@ class Encoder:
             yield text
 
     def _content(self, message: Message) -> str:
-        return message.content.strip() if self._strips else message.content
+        text = message.content.strip() if self._strips else message.content
+        return self._marks.sub(lambda found: f"{found[0][:-1]} {found[0][-1]}", text)
 
     def _hole(self, place: int) -> str:
         return f"{self._nonce}m{place:06d}"
@@ -225,6 +236,20 @@ class Encoder:
         after = self._render([user, reply], False).rpartition(self._hole(1))[2]
         found = self._control.match(after.lstrip())
         return frozenset([self._controls[found[0]].id]) if found else frozenset()
+
+    def _plain_marks(self) -> re.Pattern[str]:
+        """What the template writes in plain text to tell who speaks."""
+        system, *talk = (
+            {"role": role, "content": self._hole(place)}
+            for place, role in enumerate(("system", "user", "assistant", "user"))
+        )
+        text = self._render([system, *talk] if self._takes_system else talk, True)
+        to_reply, *others = re.split(f"{self._nonce}m[0-9]{{6}}", text)[1 + self._takes_system :]
+        marks = {tag for tag in TAG.findall(text) if tag not in self._controls}
+        if not marks and not self._control.search(to_reply):  # the roles are told in words
+            marks = {self._control.split(part)[-1].rstrip() for part in (to_reply, *others)}
+        found = sorted((mark for mark in marks if len(mark.strip()) > 1), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, found)) or r"(?!)")
 
     # -- the wall ---------------------------------------------------------------------------------
 

@@ -90,7 +90,7 @@ class InputLine:
             key_bindings=_bindings(self),
             completer=_Completer(self),
             complete_while_typing=Condition(self._may_be_command),
-            history=_History(self, chat.settings.home / "history"),
+            history=_History(self, chat.settings.history),
             bottom_toolbar=self._toolbar,
             style=STYLE,
             input_processors=[_Safe()],
@@ -220,21 +220,20 @@ def _bindings(line: InputLine) -> KeyBindings:
 
 
 class _Safe(Processor):
-    """Shows what would reorder the line as a sign one column wide.
+    """Shows what would reorder the line, or hide in it, as a sign one column wide.
 
     prompt-toolkit itself makes other control characters visible.
     """
 
     def apply_transformation(self, transformation_input: TransformationInput) -> Transformation:
         return Transformation(
-            [
-                (
-                    fragment[0],
-                    "".join(c if safe(c) == c or c < " " else "\ufffd" for c in fragment[1]),
-                )
-                for fragment in transformation_input.fragments
-            ]
+            [(style, _signed(text)) for style, text, *_ in transformation_input.fragments]
         )
+
+
+def _signed(text: str) -> str:
+    pairs = zip(" " + text, text, strict=False)
+    return "".join(c if safe(c, before) == c or c < " " else "\ufffd" for before, c in pairs)
 
 
 class _Completer(Completer):
@@ -271,7 +270,7 @@ class _History(FileHistory):
         if self._line.chat.private:
             return
         with suppress(OSError):  # a read-only home: this session's history is kept in memory
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
             super().store_string(string.encode("utf-8", "replace").decode("utf-8"))
 

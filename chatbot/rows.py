@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from chatbot.screen import clip, columns, safe, wrap
+from chatbot.screen import clip, columns, safe, short_name, wrap
 from memory.types import Conversation, Hit, Turn
 
 if TYPE_CHECKING:
+    from memory.forgetting import Plan, Receipt
     from memory.selftest import Report, Row
 
 LINE = 160  # characters of a turn's text in a list
@@ -35,7 +36,8 @@ def dump(value: Any, indent: int | None = None) -> str:
 
 def escaped(text: str) -> str:
     """JSON in which what could steer a terminal, or has no place in its encoding, is escaped."""
-    text = "".join(_escape(c) if c != "\n" and safe(c) != c else c for c in text)
+    if safe(text) != text:
+        text = "".join(_escape(c) if c != "\n" and safe(c) != c else c for c in text)
     encoding = sys.stdout.encoding or "utf-8"
     return text.encode(encoding, "json").decode(encoding)
 
@@ -132,7 +134,7 @@ def turn_label(turn: Turn) -> str:
     pin = ", pinned" if turn.pinned else ""
     status = "" if turn.status == "complete" else f", {turn.status}"
     where = f"conversation {turn.conversation}"
-    return f"turn {turn.id}, {local(turn.at)}, {safe(turn.speaker)}, {where}{pin}{status}"
+    return f"turn {turn.id}, {local(turn.at)}, {short_name(turn.speaker)}, {where}{pin}{status}"
 
 
 def conversation_row(conversation: Conversation) -> dict[str, Any]:
@@ -147,18 +149,100 @@ def conversation_row(conversation: Conversation) -> dict[str, Any]:
 
 def conversation_line(conversation: Conversation) -> str:
     count = f"{conversation.turns} turn{'s' if conversation.turns != 1 else ''}"
-    return (
-        f"{conversation.id:6}  {local(conversation.latest)}  {count:10}  {safe(conversation.title)}"
-    )
+    title = short_name(conversation.title)
+    return f"{conversation.id:6}  {local(conversation.latest)}  {count:10}  {title}"
 
 
 def turn_line(turn: Turn, whole: bool = False) -> str:
-    text = turn.text if whole else " ".join(turn.text.split())
+    # Lines after the first are set in: none of them can pass for another turn.
+    text = turn.text.replace("\n", "\n" + " " * 8) if whole else " ".join(turn.text.split())
     if not whole and len(text) > LINE:
         text = text[: LINE - 1] + "…"
     pinned = " (pinned)" if turn.pinned else ""
     broken = f" ({turn.status})" if turn.status != "complete" else ""
-    return f"{turn.id:6}  {local(turn.at)}  {safe(turn.speaker)}{pinned}{broken}: {safe(text)}"
+    speaker = short_name(turn.speaker)
+    return f"{turn.id:6}  {local(turn.at)}  {speaker}{pinned}{broken}: {safe(text)}"
+
+
+def several(count: int, thing: str) -> str:
+    """`1 turn`, `2 turns`, `3 replies`."""
+    plural = thing[:-1] + "ies" if thing.endswith("y") else thing + "s"
+    return f"{count:,} {thing if count == 1 else plural}"
+
+
+def plan_row(plan: "Plan") -> dict[str, Any]:
+    return {
+        "turns": [turn_row(turn) for turn in plan.turns],
+        "quoting": [turn_row(turn) for turn in plan.quoting],
+        "repeating": list(plan.repeating),
+        "files": dict(plan.files),
+    }
+
+
+def plan_lines(plan: "Plan") -> Iterator[str]:
+    """What would be forgotten, for the user to say yes or no."""
+    yield from map(turn_line, plan.turns)
+    if plan.quoting:
+        quote = "quotes" if len(plan.quoting) == 1 else "quote"
+        yield f"{several(len(plan.quoting), 'reply')} {quote} this:"
+        yield from map(turn_line, plan.quoting)
+    if plan.repeating:
+        yield f"said in turn {', '.join(map(str, plan.repeating))} as well, which would stay"
+    for file, places in plan.files:
+        yield f"{safe(file)} has it in {several(places, 'place')}"
+
+
+def receipt_row(receipt: "Receipt", left: Sequence[Turn] = ()) -> dict[str, Any]:
+    """`left` are replies that quote what was forgotten and stay."""
+    from dataclasses import asdict
+
+    row = asdict(receipt) | {"clean": receipt.clean}
+    return row | {"quoting": [turn.id for turn in left]}
+
+
+def receipt_lines(receipt: "Receipt", left: Sequence[Turn] = ()) -> Iterator[str]:
+    """What was forgotten, and what a look through all files found."""
+    yield f"forgot {several(receipt.turns, 'turn')}"
+    counted = (
+        (receipt.vectors, "vector"),
+        (receipt.words, "entry of words"),
+        (receipt.links, "link to a reply"),
+        (receipt.pins, "pin"),
+        (receipt.titles, "title"),
+        (receipt.prompts, "prompt typed before"),
+        (len(receipt.files), "file of text"),
+    )
+    went = [_counted(count, thing) for count, thing in counted if count]
+    if went:
+        yield f"with {', '.join(went)}"
+    stay = sorted({*receipt.kept, *(turn.id for turn in left)})
+    if stay:
+        yield f"turn {', '.join(map(str, stay))} still says it"
+    looked = (
+        f"looked through {several(receipt.scanned, 'file')} ({receipt.size / 1e6:.1f} MB) for"
+        f" {several(receipt.pieces, 'piece')} of text, words and vectors:"
+    )
+    if receipt.clean:
+        yield f"{looked} nothing is left, of {several(receipt.before, 'place')} before"
+        return
+    yield looked
+    for remnant in receipt.remains:
+        places = several(remnant.places, "place")
+        yield f"left in {safe(remnant.file)}: {remnant.kind}, {places}{_advice_on(remnant.file)}"
+
+
+def _counted(count: int, thing: str) -> str:
+    head, space, rest = thing.partition(" ")
+    return several(count, head) + space + rest
+
+
+def _advice_on(file: str) -> str:
+    """What to do about what is left in a file."""
+    if file.endswith("-wal"):
+        return " (another program has the database open: it goes when that one is closed)"
+    if file.endswith((".db", "the word index")):
+        return " (`chatbot memory verify`)"
+    return " (change or delete that file yourself)"
 
 
 def report_lines(report: "Report") -> Iterator[str]:

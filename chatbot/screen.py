@@ -14,10 +14,13 @@ import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from chatbot.unseen import revealed
+
 if TYPE_CHECKING:
     from chatbot.markdown import Row
 
 FRAME = 0.07  # seconds between two redraws of the tail, at least
+NAME = 60  # columns of a speaker's name, a title or a model
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 # Styles by name, as SGR parameters; the colours are those of the user's own palette.
@@ -52,18 +55,23 @@ _VISIBLE = {
     0x7F: "␡",
     **{code: f"⟨{code:02X}⟩" for code in range(0x80, 0xA0)},  # C1
     **{code: f"⟨{code:04X}⟩" for code in (0x2028, 0x2029)},  # line and paragraph separator
-    **{code: f"⟨{code:04X}⟩" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))},  # bidi
     **dict.fromkeys(range(0xD800, 0xE000), "\ufffd"),  # lone surrogates, which no encoding takes
 }
 
 
-def safe(text: str) -> str:
-    """`text` with everything that could steer a terminal made visible.
+def safe(text: str, before: str = "") -> str:
+    """`text` with everything that could steer a terminal, or hide in a text, made visible.
 
-    Newline and tab stay; escape, the other control characters of ASCII and Latin-1, and those that
-    reorder text (bidi embeddings, overrides, isolates) are shown as symbols.
+    Newline and tab stay; escape, the other control characters of ASCII and Latin-1, those that
+    reorder text (bidi embeddings, overrides, isolates) and those without a look (zero-width spaces,
+    tags) are shown as symbols. `before` is what was shown before: an emoji may come in pieces.
     """
-    return text.translate(_VISIBLE)
+    return revealed(text, before).translate(_VISIBLE)
+
+
+def short_name(text: str) -> str:
+    """A speaker, a title or another name: safe, on one line, and never long."""
+    return clip(safe(text), NAME)
 
 
 def columns(text: str) -> int:
@@ -80,7 +88,7 @@ def _width(character: str) -> int:
 def clip(text: str, width: int) -> str:
     """The text in one line of at most `width` columns."""
     line = " ".join(text.split())
-    return line if columns(line) <= width else _head(line, width - 1).rstrip() + "…"
+    return line if _head(line, width) == line else _head(line, width - 1).rstrip() + "…"
 
 
 def wrap(text: str, width: int) -> list[str]:
@@ -174,9 +182,9 @@ class PlainReply:
         """There is nothing to show yet; plain text has no spinner."""
 
     def add(self, text: str) -> None:
-        self._text += text
         if text:
-            self._screen.write(safe(text))
+            self._screen.write(safe(text, self._text))
+        self._text += text
 
     def tick(self) -> None:
         """Time passed."""
@@ -199,6 +207,7 @@ class LiveReply:
         self._drawn: list[str] = []  # the tail as it stands on the terminal
         self._last = 0.0
         self._changed = False
+        self._before = ""  # the character that came last
 
     def wait(self, reason: str, seconds: float) -> None:
         """Turn the spinner: there is nothing to show yet."""
@@ -209,7 +218,8 @@ class LiveReply:
 
     def add(self, text: str) -> None:
         self._markdown.resize(self._screen.width)
-        self._rows += self._markdown.feed(safe(text))
+        self._rows += self._markdown.feed(safe(text, self._before))
+        self._before = text[-1:] or self._before
         self._changed = True
         self.tick()
 

@@ -35,6 +35,11 @@ class Settings:
     def database(self) -> Path:
         return self.home / "chatbot.db"
 
+    @property
+    def history(self) -> Path:
+        """The prompts that were typed before."""
+        return self.home / "history"
+
 
 # What settings.toml may hold, with the type of each value; [decoding] takes the keys of /set.
 KEYS: Mapping[str, tuple[type, str]] = {
@@ -104,7 +109,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise BadInput(f"can't read {path} ({error.strerror}): make it readable") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"{path} isn't TOML ({error}): mend or remove it") from error
     for key, value in stored.items():
         if key not in KEYS:

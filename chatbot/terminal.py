@@ -265,9 +265,11 @@ class _Pipe:
         while not self._chat.wait(0.1):
             if self._stop.is_set():
                 return
+        before = ""
         for piece in self._chat.turn(prompt, self._stop):
-            self._out.write(safe(piece) if self._out.isatty() else piece)
+            self._out.write(safe(piece, before) if self._out.isatty() else piece)
             self._out.flush()
+            before = piece
         self._out.write("\n")
         self._out.flush()
         for notice in self._chat.notices():

@@ -6,6 +6,7 @@ from the centroid in 1 bit a number, so what it finds must be scored again from 
 Knows ids, files and codes; nothing of turns, databases or which file counts.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -44,6 +45,11 @@ class Codes:
         self._lists = self._faiss.downcast_InvertedLists(self._index.invlists)
         self._lists.prefetch_nthread = 0  # pages come as they are touched; 32 threads cost more
 
+    @property
+    def dimension(self) -> int:
+        """Numbers in a vector that a code stands for."""
+        return int(self._index.d)
+
     def __len__(self) -> int:
         """How many codes there are, blanked ones counted."""
         return int(self._index.ntotal)
@@ -76,6 +82,24 @@ class Codes:
         every: Ids = np.concatenate([np.empty(0, dtype=np.int64), *lists])
         standing: Ids = every[every != _GONE]
         return standing
+
+    def codes_of(self, ids: Ids) -> dict[int, bytes]:
+        """The code of each of `ids` that is there, as it stands in the file."""
+        found: dict[int, bytes] = {}
+        size = self._lists.code_size
+        for number, there in self._each_list():
+            at = np.flatnonzero(np.isin(there, ids))
+            if len(at):
+                codes = self._faiss.rev_swig_ptr(self._lists.get_codes(number), len(there) * size)
+                found |= {int(there[i]): codes[i * size : (i + 1) * size].tobytes() for i in at}
+        return found
+
+    def nearest_centroid(self, rows: Vectors) -> Vectors:
+        """For each unit row (n, dimension) its cosine to the nearest centroid, (n,)."""
+        centroids = self._index.quantizer.reconstruct_n(0, self._index.nlist)
+        lengths = np.linalg.norm(centroids, axis=1).clip(min=1e-9)
+        nearest: Vectors = (rows @ centroids.T / lengths).max(axis=1)
+        return nearest
 
     def blank(self, ids: Ids) -> int:
         """Overwrite the codes and ids of `ids` in the file; return how many there were."""
@@ -121,6 +145,7 @@ def build(
     """Write the codes of `batches`, about `count` vectors, to a new file `path`, safe on disk.
 
     `sample` (n, dimension) is what the centroids are made from. `progress` hears how many are done.
+    Errors: OSError.
     """
     import faiss
 
@@ -137,7 +162,10 @@ def build(
         done += len(ids)
         progress(done)
     path.touch(mode=0o600)
-    faiss.write_index(index, str(path))
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:  # so FAISS says that the disk is full
+        raise OSError(errno.ENOSPC, "the index can't be written", str(path)) from error
     _sync(path)
 
 

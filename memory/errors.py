@@ -2,7 +2,8 @@
 
 MemoryFault
 ├── DatabaseFault        the database can't be opened, read or written
-│   └── NewerSchema      it was written by a newer version of this program
+│   ├── NewerSchema      it was written by a newer version of this program
+│   └── WordsDamaged     the word index can't be read; it can be made anew
 ├── UnknownTurn          no turn has this id
 ├── UnknownConversation  no conversation has this id
 ├── TransferFault        a file to import can't be read
@@ -20,6 +21,10 @@ class DatabaseFault(MemoryFault):
 
 class NewerSchema(DatabaseFault):
     """The database was written by a newer version of this program."""
+
+
+class WordsDamaged(DatabaseFault):
+    """The word index can't be read; it can be made anew from the turns."""
 
 
 class UnknownTurn(MemoryFault):

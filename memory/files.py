@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from memory import codes
+from memory.errors import DatabaseFault
 from memory.log import Log
 from memory.schema import dropped, embedders, turns, vectors
 from memory.vectors import Ids, Vectors, from_bytes, pack
@@ -28,7 +29,7 @@ def folder(log: Log) -> Path:
     return log.path.parent / "index"  # type: ignore[union-attr]
 
 
-def open_codes(log: Log, name: str | None, dimension: int) -> codes.Codes | None:
+def open_codes(log: Log, name: str | None, dimension: int | None = None) -> codes.Codes | None:
     """The named file, or None when there is none that can be used."""
     if name is None:
         return None
@@ -68,6 +69,10 @@ def build(
             batches = _batches(log, maker, dimension, filed)
             codes.build(part, sample, count, batches, told)
             codes.publish(part, target)
+        except OSError as error:
+            raise DatabaseFault(
+                f"{target}: {error.strerror}: free some space; what was stored before is safe"
+            ) from error
         finally:
             part.unlink(missing_ok=True)
         with log.writing() as connection:
@@ -109,7 +114,7 @@ def _building(log: Log) -> Iterator[bool]:
     """Whether this process may build and delete files now: one at a time."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder(log) / "build.lock", timeout=0)
+    lock = FileLock(folder(log) / "build.lock", timeout=0, mode=0o600)
     try:
         lock.acquire()
     except Timeout:

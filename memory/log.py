@@ -4,7 +4,7 @@ Knows nothing about vectors, words or ranking: what else hangs on a turn is dele
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -330,10 +330,13 @@ def bump_removals(connection: sa.Connection) -> None:
     )
 
 
-def delete_turns(connection: sa.Connection, ids: Sequence[int]) -> int:
+def delete_turns(
+    connection: sa.Connection, ids: Sequence[int], quotes: Callable[[str], bool] | None = None
+) -> int:
     """Delete turns, their pins and their provenance; return how many there were.
 
-    Conversations left empty go too, and a title that quotes one of the turns changes.
+    Conversations left empty go too, and a title that was made of one of the turns changes, as does
+    any that `quotes` says has something of them in it.
     """
     gone = 0
     quoted = get_turns(connection, ids, retracted=True).values()
@@ -348,6 +351,10 @@ def delete_turns(connection: sa.Connection, ids: Sequence[int]) -> int:
     for conversation in {turn.conversation for turn in quoted if turn.text.strip()}:
         titles = {title_of(turn.text) for turn in quoted if turn.conversation == conversation}
         _retitle(connection, conversation, titles)
+    if quotes is not None:
+        for id_, title in connection.execute(sa.select(conversations.c.id, conversations.c.title)):
+            if quotes(title):
+                _retitle(connection, id_, {title})
     bump_removals(connection)
     return gone
 

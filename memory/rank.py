@@ -28,7 +28,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
 
@@ -40,6 +40,7 @@ from memory.times import Period
 from memory.times import periods as periods_of
 from memory.types import Hit, Turn
 from memory.weights import THRESHOLD, Scripts, Weights, load_weights
+from memory.words import tokenize
 
 Floats = NDArray[np.float64]
 
@@ -91,6 +92,7 @@ class Candidate:
     the query, of part 0, and the best of the other parts (part 0's again where there are none).
     `words` (T,): the BM25 score of each of the query's T words in the turn, 0 where the turn lacks
     it. `tokens` (U,): the best cosine of the turn's tokens to each of the query's U tokens.
+    `given`: the ids of the memories that it was given, or of those that the reply to it was.
     """
 
     turn: Turn
@@ -98,6 +100,7 @@ class Candidate:
     cosines: tuple[float, float]
     words: Floats
     tokens: Floats
+    given: Collection[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +109,14 @@ class Evidence:
 
     `rarity`: the inverse document frequency of each of the query's T words, as `words.search` gives
     it. `telling` (U,): how much each of its U tokens tells; `spans` (U, 2): where it stands in the
-    query.
+    query. `sources`: memories that candidates were given, by id, even if they stand in the window.
     """
 
     candidates: Sequence[Candidate]
     rarity: Mapping[str, float]
     telling: NDArray[np.float32]
     spans: NDArray[np.int64]
+    sources: Mapping[int, Turn] = field(default_factory=dict)
 
 
 def rank(
@@ -126,15 +130,24 @@ def rank(
     with no `weights` the shipped ones count.
 
     A word that is a speaker's name counts for the `speaker` part alone. Of turns that say the same
-    only the newest is kept, and a turn that only repeats the query is left out: it tells nothing.
+    only the newest is kept. What tells nothing is left out: a turn that only repeats the query, and
+    an echo of a memory, which is a hit itself.
     """
     weights = weights or load_weights()
     asked = _said(query).rstrip("? ")
-    telling = [c for c in evidence.candidates if _said(c.turn.text).rstrip("? ") != asked]
+    echoes, asking = _echoes(query, evidence)
+    telling = [
+        c
+        for c in evidence.candidates
+        if c.turn.id not in echoes and _said(c.turn.text).rstrip("? ") != asked
+    ]
     kept = _newest_of_same(telling)
-    if not kept:
+    shown = [i for i, c in enumerate(kept) if c.turn.id not in asking]
+    if not shown:
         return []
-    found = features(query, evidence, kept, periods)
+    found = features(query, evidence, kept, periods)  # a question lends to its answer
+    kept = [kept[i] for i in shown]
+    found = {name: values[..., shown] for name, values in found.items()}
     written = scripts(query)
     parts = {
         part: np.sum([weights.of(name, written) * found[name] for name in names], axis=0)
@@ -546,6 +559,51 @@ def _is_question(text: str) -> bool:
     if first is None or first[0] in _ORDERING:
         return first is not None
     return _only_asks(text) and (first[0] in _ASKING or "가" <= first[0][0] <= "힣")
+
+
+def _echoes(query: str, evidence: Evidence) -> tuple[set[int], set[int]]:
+    """Replies that merely restate a memory they were given, and prompts that ask for it once more.
+
+    Without this they multiply: each is nearer to the next question than the memory itself. A
+    reply is an echo when it holds something of the memory beyond the query and at most so much
+    again of its own, no name or number among it. A prompt of the user's is one when it asks, was
+    answered with the memory, and has no word that isn't in the query or the memory.
+    """
+    asked = frozenset(tokenize(query))
+    replies: set[int] = set()
+    prompts: set[int] = set()
+    for candidate in evidence.candidates:
+        turn = candidate.turn
+        sources = [evidence.sources[id_] for id_ in candidate.given if id_ in evidence.sources]
+        if any(source.id < turn.id and _restates(turn, source, asked) for source in sources):
+            (prompts if turn.role == "user" else replies).add(turn.id)
+    return replies, prompts
+
+
+def _restates(turn: Turn, source: Turn, asked: frozenset[str]) -> bool:
+    if len(turn.text) > FOLDED_CHARS:
+        return False
+    told, own = _tokens(source.text), _tokens(turn.text)
+    added = own - told - asked
+    if turn.role == "user":
+        return not added and _asks(turn.text)
+    restated = (own & told) - asked
+    return bool(restated) and 2 * len(added) <= len(own) and not _names_one(turn.text, added)
+
+
+def _names_one(text: str, added: frozenset[str]) -> bool:
+    """Whether one of the words `added` looks like a name or has a number in it."""
+    for word in re.finditer(r"\w+", text):
+        begins = re.search(r'(^|[.!?:"]\s*)$', text[: word.start()]) is not None
+        telling = re.search(r"\d", word[0]) or (word[0][0].isupper() and not begins)
+        if telling and not added.isdisjoint(_tokens(word[0])):
+            return True
+    return False
+
+
+@lru_cache(maxsize=4096)
+def _tokens(text: str) -> frozenset[str]:
+    return frozenset(tokenize(text))
 
 
 def _newest_of_same(candidates: Sequence[Candidate]) -> list[Candidate]:

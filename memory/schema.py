@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from secrets import randbits
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import Dialect
 
-from memory.errors import DatabaseFault, NewerSchema
+from memory import health
+from memory.errors import DatabaseFault, NewerSchema, WordsDamaged
 
 APPLICATION_ID = 0x43424F54  # "CBOT", in the header of every database file of this program
 
@@ -95,7 +97,8 @@ drafts = sa.Table(  # replies still being generated; becomes a turn when the rep
 )
 
 counters = sa.Table(  # "removals": bumped when turns leave, so other processes drop them too;
-    # "words": the version of the tokenizer that the words were made with
+    # "words": the version of the tokenizer that the words were made with; "identity": a random
+    # number, by which a write-ahead log of another database is told from our own
     "counters",
     metadata,
     sa.Column("name", sa.String, primary_key=True),
@@ -270,6 +273,8 @@ def open_database(path: Path | None) -> sa.Engine:
             connect_args={"check_same_thread": False},
         )
     else:
+        with _as_fault(path):
+            health.check(path, APPLICATION_ID)
         _make_file(path)
         # 30 s: another process's longest transaction (a batch of vectors) is far shorter.
         engine = sa.create_engine(
@@ -281,7 +286,24 @@ def open_database(path: Path | None) -> sa.Engine:
         version = _pragma(connection, "user_version")
     if version != len(MIGRATIONS):
         migrate(engine, path)
+    if path is not None:
+        _identify(engine, path)
     return engine
+
+
+def _identify(engine: sa.Engine, path: Path) -> None:
+    """Give the database its identity, in the file itself and not only in its log."""
+    known = sa.select(counters.c.value).where(counters.c.name == "identity")
+    with reading(engine, path) as connection:
+        if connection.scalar(known) is not None:
+            return
+    with writing(engine, path) as connection:
+        row = {"name": "identity", "value": randbits(62)}
+        connection.execute(counters.insert().prefix_with("OR IGNORE"), row)
+    with _as_fault(path), engine.connect() as connection:
+        raw = connection.connection.dbapi_connection
+        assert raw is not None
+        raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def _make_file(path: Path) -> None:
@@ -334,9 +356,15 @@ def _as_fault(path: Path | None) -> Iterator[None]:
     try:
         yield
     except (sa.exc.DBAPIError, sqlite3.Error) as error:
-        reason = str(getattr(error, "orig", error))
+        cause = getattr(error, "orig", error)
+        reason = str(cause)
+        code = getattr(cause, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_CORRUPT_VTAB or "constructor failed: words" in reason:
+            raise WordsDamaged(
+                f"{path}: the word index is damaged: run `chatbot memory rebuild`"
+            ) from error
         if "malformed" in reason or "not a database" in reason:
-            advice = "it is damaged; nothing was changed: restore a copy, or choose another --home"
+            advice = f"it is damaged; {health.SALVAGE}"
         elif "readonly" in reason or "unable to open" in reason:
             advice = "make it writable, or choose another --home"
         elif "disk" in reason and "full" in reason:

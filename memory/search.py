@@ -24,6 +24,8 @@ from memory.within import Within, within
 DENSE = 80  # vectors taken from the vector index
 LEXICAL = 30  # turns taken from the word index
 SEEDS = 12  # of each of the two, whose neighbours in the conversation are looked at as well
+CROWD = 20_000  # vectors taken at most where echoes of a memory crowd out all else
+ECHOES = 3  # links followed from a reply to a memory that it was given
 PERIODS = 3  # time expressions of a query that count
 THEN = 40  # vectors taken from each time window that the query names
 QUERY = 4000  # characters of a query that are searched for
@@ -92,7 +94,14 @@ def gather(
         near, _, _ = index.search(query.reading.vector, THEN + 2 * len(scope.exclude), then)
         nearest += near.tolist()
     before, pool = _with_neighbours(connection, nearest, worded)
-    wanted = pool - set(scope.exclude)
+    given = _given(connection, pool, before)
+    sources = get_turns(connection, sorted({id_ for ids in given.values() for id_ in ids}))
+    if 2 * len(given) > len(pool):
+        echoed = _echoed(connection, sources)
+        most = min(CROWD, DENSE + 4 * len(echoed))  # a prompt and a reply have two vectors each
+        near, _, _ = index.search(query.reading.vector, most, inside)
+        pool |= set([turn for turn in near.tolist() if turn not in echoed][:DENSE])
+    wanted = (pool | set(sources)) - set(scope.exclude)
     if inside is not None:
         wanted = set(inside.keep(np.array(sorted(wanted), dtype=np.int64)).tolist())
     standing = get_turns(connection, sorted(wanted))
@@ -101,10 +110,20 @@ def gather(
     held = words.scores(connection, found, list(standing))
     near_tokens = nearness(query.reading.tokens, [tokens[id_] for id_ in standing])
     candidates = [
-        Candidate(turn, before.get(id_), _cosines(vectors[id_], query.reading.vector), row, met)
+        Candidate(
+            turn,
+            before.get(id_),
+            _cosines(vectors[id_], query.reading.vector),
+            row,
+            met,
+            given.get(id_, ()),
+        )
         for (id_, turn), row, met in zip(standing.items(), held, near_tokens, strict=True)
     ]
-    return Evidence(candidates, dict(found.rarity), query.reading.telling, query.reading.spans)
+    there = {*standing, *scope.exclude}  # what stands in the window is no hit, but known
+    sources = {id_: turn for id_, turn in sources.items() if id_ in there}
+    reading = query.reading
+    return Evidence(candidates, dict(found.rarity), reading.telling, reading.spans, sources)
 
 
 def _inside(connection: sa.Connection, scope: Scope) -> Within | None:
@@ -135,6 +154,44 @@ def _with_neighbours(
             pool |= {one for one in (earlier, later) if one is not None}
     return before, pool
 
+
+def _given(
+    connection: sa.Connection, pool: set[int], before: dict[int, int]
+) -> dict[int, set[int]]:
+    """The memories that turns of the pool were given: a reply its own, a prompt those of the reply
+    to it; and what those memories had been given, if they were replies.
+
+    So a memory is found by its echoes, however many of them are nearer to the query.
+    """
+    given: dict[int, set[int]] = {}
+    fresh = pool | {reply for reply, prompt in before.items() if prompt in pool}
+    for _ in range(ECHOES):
+        rows = connection.exec_driver_sql(_MEMORIES, (str(sorted(fresh)),)).all()
+        for reply, memory in rows:
+            for turn in (reply, before.get(reply)):
+                if turn is not None:
+                    given.setdefault(turn, set()).add(memory)
+        fresh = {memory for _, memory in rows} - set(given)
+        if not fresh:
+            break
+    for turn, memories in given.items():
+        given[turn] = memories | {far for near in memories for far in given.get(near, ())}
+    return given
+
+
+def _echoed(connection: sa.Connection, sources: Collection[int]) -> set[int]:
+    """The replies that were given one of these memories, and the prompts before them."""
+    rows = connection.exec_driver_sql(_REPLIES, (str(sorted(sources)),)).all()
+    return {turn for row in rows for turn in row if turn is not None}
+
+
+_REPLIES = """
+    SELECT reply, (SELECT max(earlier.id) FROM turns earlier
+        WHERE earlier.conversation = turns.conversation AND earlier.id < turns.id)
+    FROM json_each(?) wanted CROSS JOIN recalled ON memory = wanted.value
+    CROSS JOIN turns ON turns.id = reply"""
+_MEMORIES = """
+    SELECT reply, memory FROM json_each(?) wanted CROSS JOIN recalled ON reply = wanted.value"""
 
 _BESIDE = """
     SELECT id,

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 
-from memory.errors import UnknownTurn
+from memory.errors import UnknownTurn, WordsDamaged
 from memory.log import Log, Making, at_most, delete_turns, get_turns
 from memory.schema import conversations, counters, dropped, embedders, turns, vectors
 from memory.types import Hit, Role, Turn
@@ -25,6 +25,7 @@ from memory.types import Hit, Role, Turn
 if TYPE_CHECKING:  # NumPy and FAISS are loaded by the first recall, not by a list
     from memory.embed import Embedder
     from memory.nearest import Nearest
+    from memory.rank import Evidence
 
 BATCH = 64  # turns embedded and committed at once: a killed process loses no more work than that
 BEFORE = 2  # predecessors in the conversation that a turn is embedded with
@@ -33,6 +34,7 @@ AT_ONCE = 4 * EXACT  # without a file: so many make even a recall wait for one
 LOADED = 20_000  # vectors read at once
 PROBED = 32  # turns, spread over the memory, that are looked at when it is opened
 
+T = TypeVar("T")
 Progress = Callable[[str, int, int], None]  # what is being done, how much is done, of how much
 
 
@@ -126,11 +128,12 @@ class Memory:
             used=used,
         )
 
-    def forget(self, ids: Iterable[int]) -> int:
+    def forget(self, ids: Iterable[int], quotes: Callable[[str], bool] | None = None) -> int:
         """Delete turns from log, vectors, words and provenance; return how many there were.
 
-        Vectors of turns that were embedded with them are made anew. The freed pages are
-        overwritten and the write-ahead log is emptied.
+        Vectors of turns that were embedded with them are made anew. Titles that `quotes` says have
+        something of them in them change. The freed pages are overwritten and the write-ahead log
+        is emptied. memory/forgetting.py proves it.
         """
         doomed = list(dict.fromkeys(ids))
         with self._lock:
@@ -140,7 +143,7 @@ class Memory:
                     raise UnknownTurn(f"no turn {unknown[0]}: `chatbot memory list` shows the ids")
                 _drop_vectors(connection, _after(connection, doomed))
                 _drop_caches(connection, doomed, scrub=True)
-                gone = delete_turns(connection, doomed)
+                gone = delete_turns(connection, doomed, quotes)
             self._settle()
             self._scrub()
             return gone
@@ -196,13 +199,16 @@ class Memory:
         now = now or datetime.now(UTC)
         named = periods(query, now)[: search.PERIODS]
         where = search.Scope(scope, since, until, exclude)
-        with self._lock:
+        spans = [(one.since, one.until) for one in named]
+
+        def gather() -> "Evidence":
             index = self.vectors
             asked = search.Query(query, self.embedder.read([query])[0])
             with self.log.reading() as connection:
-                evidence = search.gather(
-                    connection, index, asked, where, [(one.since, one.until) for one in named]
-                )
+                return search.gather(connection, index, asked, where, spans)
+
+        with self._lock:
+            evidence = self._with_words(gather)
         return rank(query, evidence, k, named)
 
     def relevant(
@@ -231,22 +237,38 @@ class Memory:
         catch-up goes on where it was.
         """
         with self._lock:
-            newest, removals, file = self._state()
-            changed = removals != self._removals
-            if changed:
-                self._renew_words()
-                self._drop_stale()
-                self._settle()
-                self._index, self._indexed = None, self._mark()
-            if file != self._file:
-                self._index = None
-            idle = self._index is not None and newest <= self._indexed and not changed
-            if idle and progress is None:
-                return 0
-            count = self._index_missing(newest, progress)
-            self._removals, self._indexed = removals, newest
-            self._load(progress)
-            return count
+            return self._with_words(lambda: self._catch_up(progress))
+
+    def _with_words(self, work: Callable[[], T]) -> T:
+        """Do something; should the word index be damaged, empty it and do it again."""
+        from memory import words
+
+        try:
+            return work()
+        except WordsDamaged:
+            with self.log.writing() as connection:
+                words.clear(connection)
+                _start_over(connection)
+            self._removals = -1
+            return work()
+
+    def _catch_up(self, progress: Progress | None) -> int:
+        newest, removals, file = self._state()
+        changed = removals != self._removals
+        if changed:
+            self._renew_words()
+            self._drop_stale()
+            self._settle()
+            self._index, self._indexed = None, self._mark()
+        if file != self._file:
+            self._index = None
+        idle = self._index is not None and newest <= self._indexed and not changed
+        if idle and progress is None:
+            return 0
+        count = self._index_missing(newest, progress)
+        self._removals, self._indexed = removals, newest
+        self._load(progress)
+        return count
 
     def backlog(self) -> int:
         """How many turns wait for catch_up, and vectors for an index file if one is due.

@@ -13,6 +13,7 @@ from memory.errors import TransferFault
 from memory.log import Log
 from memory.types import Role, Status, Turn
 
+REASON = 200  # characters of what is wrong with a line
 _WRONG = (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError)
 
 
@@ -55,7 +56,7 @@ def import_turns(log: Log, lines: Iterable[str]) -> tuple[int, int]:
         except _WRONG as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise TransferFault(
-                f"line {number} isn't a turn ({reason}): nothing was imported"
+                f"line {number} isn't a turn ({_short(reason)}): nothing was imported"
             ) from error
     log.extend([(titles[key], some) for key, some in conversations.items()])
     return sum(map(len, conversations.values())), len(conversations)
@@ -84,6 +85,11 @@ def _turn(row: dict[str, Any]) -> Turn:
         model=_text(row, "model", "") or None,
         seed=_seed(row.get("seed")),
     )
+
+
+def _short(reason: str) -> str:
+    """A reason that may quote what was read, which may be long."""
+    return reason if len(reason) <= REASON else reason[: REASON - 1] + "…"
 
 
 def _text(row: dict[str, Any], key: str, default: str) -> str:

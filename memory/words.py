@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, bindparam, column, text
 from sqlalchemy import table as sql_table
+from sqlalchemy.exc import DBAPIError
 
 from memory.within import Within
 
@@ -225,9 +226,23 @@ def remove(connection: Connection, turns: Iterable[int], *, scrub: bool = True) 
 
 
 def clear(connection: Connection) -> None:
-    """Empty the index."""
-    connection.execute(_words.delete())
-    connection.execute(text("INSERT INTO words(words) VALUES ('optimize')"))
+    """Empty the index, also one that is too damaged to be read."""
+    try:
+        connection.execute(_words.delete())
+        connection.execute(text("INSERT INTO words(words) VALUES ('optimize')"))
+    except DBAPIError:
+        for statement in _ANEW:
+            connection.execute(text(statement))
+
+
+_ANEW = (  # FTS5 drops no index that it can't open: so it is given what an empty one holds
+    *(f"DELETE FROM words_{part}" for part in ("data", "idx", "content", "docsize")),
+    "INSERT INTO words_data VALUES (1, x''), (10, x'00000000000000')",
+    "INSERT OR REPLACE INTO words_config VALUES ('version', 4)",
+    "DROP TABLE words",
+    """CREATE VIRTUAL TABLE words USING fts5(
+        tokens, tokenize='porter unicode61 remove_diacritics 2')""",
+)
 
 
 def check(connection: Connection) -> None:
@@ -322,7 +337,7 @@ def scores(connection: Connection, found: Found, turns: Sequence[int]) -> NDArra
     if not found.common or not len(turns):
         return rows
     words = list(found.rarity)
-    wanted = {_term(words[term]): term for term in found.common}
+    wanted = {kept_as(words[term]): term for term in found.common}
     # A stem keeps its word's first letter; a word with an accent there is taken for another.
     beginnings = tuple({stem[:1] for stem in wanted})
     mean = _mean_length(connection)
@@ -330,7 +345,7 @@ def scores(connection: Connection, found: Found, turns: Sequence[int]) -> NDArra
     rows[:, list(found.common)] = 0.0
     for turn, tokens in connection.exec_driver_sql(_TOKENS, (str(list(turns)),)):
         split = tokens.split()
-        stems = (_term(token) for token in split if token.startswith(beginnings))
+        stems = (kept_as(token) for token in split if token.startswith(beginnings))
         for term, times in Counter(wanted[stem] for stem in stems if stem in wanted).items():
             length = 1 - _B + _B * len(split) / mean
             share = times * (_K1 + 1) / (times + _K1 * length)
@@ -427,7 +442,7 @@ _hearing = threading.Lock()
 
 
 @lru_cache(maxsize=1 << 16)
-def _term(word: str) -> str:
+def kept_as(word: str) -> str:
     """The word as FTS5 keeps it: folded, without accents, stemmed."""
     with _hearing:
         _ear().execute("DELETE FROM said")

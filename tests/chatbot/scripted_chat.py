@@ -103,7 +103,6 @@ class LetterEmbedder:
 
 def open_chat(home: Path, script: Mapping[str, Any]) -> Chat:
     """A chat in `home` whose replies are those of the script."""
-    home.mkdir(parents=True, exist_ok=True)
     settings = load_settings(home, model="scripted", recall=False)
     memory = Memory(settings.database, LetterEmbedder)
     return Chat(memory, settings, lambda name: ScriptedEngine(script))

@@ -248,7 +248,7 @@ def test_regenerating_that_fails_keeps_the_reply(
 
 def test_forgetting_takes_turns_out_of_the_window(chat: Chat, parrot: Parrot) -> None:
     list(chat.turn("My dog is called Biscuit."))
-    assert chat.forget([turn.id for turn in chat.history]) == 2
+    assert chat.forget([turn.id for turn in chat.history]).turns == 2
     list(chat.turn("hello"))
     assert not any("Biscuit" in message.content for message in parrot.shown[-1])
     assert [turn.text for turn in chat.history] == ["hello", "One two three."]

@@ -134,7 +134,7 @@ def test_memory_commands(home: Path) -> None:
     assert [row["id"] for row in rows(home, "memory", "list", "--pinned")] == [ids[1]]
     good(home, "memory", "unpin", str(ids[1]))
     assert rows(home, "memory", "list", "--pinned") == []
-    assert good(home, "memory", "forget", str(ids[0]), "--yes") == "forgot 1 turn\n"
+    assert good(home, "memory", "forget", str(ids[0]), "--yes").startswith("forgot 1 turn\n")
     assert [row["id"] for row in rows(home, "memory", "list")] == ids[1:]
     assert rows(home, "memory", "stats")["turns"] == 2
     good(home, "memory", "verify")  # what was embedded with the forgotten turn is made anew
@@ -239,7 +239,7 @@ def test_conversation_commands(home: Path) -> None:
     good(home, "conversations", "rename", number, "pets & music")
     assert "pets & music" in good(home, "conversations", "list")
     assert len(rows(home, "conversations", "show", number)) == 2
-    assert good(home, "conversations", "delete", number, "--yes") == "forgot 2 turns\n"
+    assert good(home, "conversations", "delete", number, "--yes").startswith("forgot 2 turns\n")
     assert rows(home, "conversations", "list") == []
 
 

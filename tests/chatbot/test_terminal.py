@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from chatbot.keys import Typed, understand
 from chatbot.screen import safe
+from chatbot.unseen import without
 from memory.log import Log
 from memory.types import Turn
 from tests.chatbot.terminal_driver import (
@@ -116,14 +118,15 @@ def test_understand(line: str, pasted: bool, meant: Typed) -> None:
 @given(st.text())
 def test_safe_leaves_nothing_that_steers(text: str) -> None:
     shown = safe(text)
-    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u202a-\u202e\u2066-\u2069]", shown)
     shown.encode("utf-8")
-    if not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]", text):
-        assert shown == text
+    if all(unicodedata.category(c)[0] in "LNPSZ" for c in text) and without(text) == text:
+        assert shown == text.replace("\u2028", "⟨2028⟩").replace("\u2029", "⟨2029⟩")
 
 
 def test_safe_shows_what_it_replaced() -> None:
     assert safe("a\x1b[2J\tb\n\x07\x9b\u202e") == "a␛[2J\tb\n␇⟨9B⟩⟨202E⟩"
+    assert safe("te\u200ba \U000e0041 \u2066") == "te⟨200B⟩a ⟨E0041⟩ ⟨2066⟩"
 
 
 # -- the input line -------------------------------------------------------------------------------
