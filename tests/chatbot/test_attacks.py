@@ -303,7 +303,7 @@ def check_quotation(text: str, attack: Attack) -> None:
     assert "<memory" not in look(line) and "</memory" not in look(line)
     label = re.match(r'\[3 days ago, 2026-11-19\] ([^\[\]":]{1,40}): "', line)
     assert label and line.endswith('"') and len(line) <= CLIP + 80
-    assert not re.search(r'"\s*\[', line)
+    assert not re.search(r'"\s*\[', line[label.end() :])
     assert hidden(line) == []
     if attack.kind == "name" and attack.name.startswith(("system", "assistant", "nothing")):
         assert label[1] == "User"

@@ -88,13 +88,15 @@ def test_the_beginning_of_a_text_whose_end_is_lost_is_kept(killed: Path, tmp_pat
     home = tmp_path / "home"
     shutil.copytree(killed, home)
     (home / LOG).unlink()
-    data = bytearray((home / "chatbot.db").read_bytes())
-    end = said(7)[-90:].encode()
-    at = data.index(end) // 4096 * 4096
-    data[at : at + 4096] = b""
-    (home / "chatbot.db").write_bytes(data[: len(data) // 4096 * 4096])
+    data = (home / "chatbot.db").read_bytes()
+    last = data.rindex(said(7)[-90:].encode()) // 4096 * 4096  # the page that the text ends on
+    (home / "chatbot.db").write_bytes(data[:last])
     found = salvage(home / "chatbot.db", tmp_path / "new.db")
-    assert found.turns > 0
+    log = Log(tmp_path / "new.db")
+    (turn,) = (one for one in log.turns() if one.text.startswith(said(7)[:100]))
+    log.close()
+    assert found.cut >= 1 and turn.status == "interrupted"
+    assert said(7).startswith(turn.text) and 3000 < len(turn.text) < len(said(7))
 
 
 def test_what_was_forgotten_is_not_salvaged(killed: Path, tmp_path: Path) -> None:
