@@ -76,7 +76,7 @@ SIGNS = """
 SHARPNESS = 0.2  # a few ranks behind the best is no reason to doubt a hit
 # Log-odds added: a memory missed is worse than a needless one. The kept conversations are easily
 # told apart, which makes the English fit too sure.
-EASE = (-0.7, 1.2)
+EASE = (-0.8, 1.2)
 
 
 @dataclass(frozen=True, slots=True)

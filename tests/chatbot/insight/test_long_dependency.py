@@ -198,11 +198,11 @@ def test_near_facts_stand_in_the_window(tmp_path: Path, embedder: SentenceEmbedd
         (False, 100),
         (True, 100),
     ]
-    for _, distance, answer in answers:
+    for recall, distance, answer in answers:
         assert answer.right
         assert answer.in_window
-        assert not answer.recalled
-        said = answer.reply.split(fact.told)[1].split(fact.question)[0]
+        assert answer.recalled is recall  # quoted, though it stands in the window
+        said = answer.reply.split("<memory>")[0].split(fact.told)[1].split(fact.question)[0]
         assert distance <= len(said.split()) <= distance + 6  # the reply to the fact stands there
 
 
