@@ -71,7 +71,7 @@ class Sizes:
     distances: tuple[int, ...] = DISTANCES
     facts: int = len(MEASURED)
     seeds: int = 3
-    steps: int = 1200
+    steps: int = 800
     texts: int = 200
     long_texts: int = 32
 

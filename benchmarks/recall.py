@@ -62,7 +62,8 @@ def read_samples(path: Path) -> list[Sample]:
     return [_sample(at, raw) for at, raw in enumerate(json.loads(path.read_text("utf-8")))]
 
 
-def _sample(at: int, raw: dict[str, Any]) -> Sample:
+def read_sessions(raw: dict[str, Any], at: int = 0) -> list[list[tuple[Evidence, Turn]]]:
+    """The sessions of sample number `at`."""
     talk = raw["conversation"]
     numbers = sorted(int(key.split("_")[1]) for key in talk if re.fullmatch(r"session_\d+", key))
     sessions = []
@@ -74,6 +75,11 @@ def _sample(at: int, raw: dict[str, Any]) -> Sample:
                 for minute, said in enumerate(talk[f"session_{number}"])
             ]
         )
+    return sessions
+
+
+def _sample(at: int, raw: dict[str, Any]) -> Sample:
+    sessions = read_sessions(raw, at)
     known = {evidence for session in sessions for evidence, _ in session}
     questions = []
     for asked in raw["qa"]:

@@ -1,11 +1,11 @@
 """A small LSTM and a small GPT that learn to answer for a fact told earlier, and their task.
 
-The task is a made-up language of pairs of words: two words of filler, which follow Zipf's law; a
-name and its value, which tells a fact; or `ASK` and a name, after which the value that was told of
-it must come. A text tells of several names, now and then again, so that a network has to hold
-several facts at once. Both networks learn on texts of `LENGTH` words by the same
-recipe, their loss taken at the questions alone. Knows nothing of languages that people speak, and
-nothing of the chatbot.
+The task is a made-up language of three sorts of words: filler, which follows Zipf's law; one word
+for each name with each value, which tells a fact; and one question for each name, after which the
+value that was told of it must come. A text tells of several names, now and then again, so that a
+network has to hold several facts at once. Both networks learn on texts of `LENGTH` words by the
+same recipe, their loss taken at the questions alone. Knows nothing of languages that people speak,
+and nothing of the chatbot.
 """
 
 import math
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-FILLER, NAMES, VALUES = 200, 8, 20  # words of each kind; chance is 1 in VALUES
-ASK = FILLER + NAMES + VALUES
-VOCABULARY = ASK + 1
+FILLER, NAMES, VALUES = 200, 8, 20  # words, names, and values of each; chance is 1 in VALUES
+ASK = FILLER + NAMES * VALUES  # the first question; a fact is FILLER + VALUES * name + value
+VOCABULARY = ASK + NAMES
 LENGTH = 128  # words of a training text, and the GPT's window
-TELLING, ASKING = 0.08, 0.24  # shares of the pairs that tell and ask,
+TELLING, ASKING = 0.04, 0.12  # shares of the words that tell and ask,
 DENSE = 0.3, 0.4  # and in the short texts that learning begins with: many facts to tell apart
 UNKNOWN = -100  # the answer where nothing is asked, or nothing was told yet
 
@@ -56,15 +56,15 @@ class Stream:
         self._zipf = np.cumsum(1 / np.arange(1, FILLER + 1))
 
     def tell(self, names: Words, values: Words) -> Words:
-        """One fact in each text: its words, (count, 2)."""
+        """One fact in each text: its word, (count, 1)."""
         texts = np.arange(self._count)
         self._values[texts, names], self._told[texts, names] = values, True
-        return np.stack([FILLER + names, FILLER + NAMES + values], axis=1)
+        return (FILLER + VALUES * names + values)[:, None]
 
     def words(self, length: int) -> tuple[Words, Words]:
-        """The next `length` words, an even number, and what must follow each of them: a value
-        where one is asked for that was told, else UNKNOWN; both (count, length)."""
-        shape = (self._count, length // 2)
+        """The next `length` words, and what must follow each of them: a value where one is asked
+        for that was told, else UNKNOWN; both (count, length)."""
+        shape = (self._count, length)
         name = self._rng.integers(NAMES, size=shape)
         if self._kept is not None:  # another name in its place
             other = (self._kept[:, None] + self._rng.integers(1, NAMES, size=shape)) % NAMES
@@ -73,18 +73,14 @@ class Stream:
         kind = self._rng.random(shape)
         telling, asking = self._shares
         tells, asks = kind < telling, (kind >= telling) & (kind < telling + asking)
-        drawn = self._rng.random((self._count, length)) * self._zipf[-1]
-        words = np.searchsorted(self._zipf, drawn)
-        first, second = words[:, ::2], words[:, 1::2]  # views: what is written there is in `words`
-        first[tells], second[tells] = FILLER + name[tells], FILLER + NAMES + value[tells]
-        first[asks], second[asks] = ASK, FILLER + name[asks]
-        answers = np.full((self._count, length), UNKNOWN)
-        answers[:, 1::2] = np.where(asks & self._known(name, tells), value, UNKNOWN)
-        return words, answers
+        words = np.searchsorted(self._zipf, self._rng.random(shape) * self._zipf[-1])
+        words = np.where(tells, FILLER + VALUES * name + value, words)
+        words = np.where(asks, ASK + name, words)
+        return words, np.where(asks & self._known(name, tells), value, UNKNOWN)
 
     def _known(self, name: Words, tells: Flags) -> Flags:
-        """For each pair whether its name has been told by then; remembers it for later pieces."""
-        told = tells[:, :, None] & (name[:, :, None] == np.arange(NAMES))  # (count, pairs, NAMES)
+        """For each word whether its name has been told by then; remembers it for later pieces."""
+        told = tells[:, :, None] & (name[:, :, None] == np.arange(NAMES))  # (count, length, NAMES)
         told[:, 0] |= self._told
         told = np.logical_or.accumulate(told, axis=1)
         self._told = told[:, -1]
@@ -105,15 +101,15 @@ def question(
 
     def pieces() -> Iterator[Words]:
         told, left = stream.tell(names, values), distance
-        if only is None or distance + 4 <= only:
+        if only is None or distance + 2 <= only:
             yield told
         else:
-            left = only - 2
+            left = only - 1
         while left:
             some = min(left, CHUNK)
             yield stream.words(some)[0]
             left -= some
-        yield np.stack([np.full(count, ASK), FILLER + names], axis=1)
+        yield (ASK + names)[:, None]
 
     return pieces(), values
 

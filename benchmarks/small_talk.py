@@ -103,10 +103,13 @@ THANKS = ("I see.", "Thank you for telling me.", "That is good to know.", "How i
 
 # What is said and what is answered; a slot has the same words in both.
 PAIRS: Sequence[tuple[str, str]] = (
-    ("It is raining again.", "Oh dear! Take an umbrella with you."),
+    ("It is raining again.", "Oh dear! Take an umbrella with you if you go to the {area}."),
     ("I slept badly.", "I am sorry to hear that."),
-    ("I am a little tired {when}.", "Then take a rest."),
-    ("The weather is {adjective} {when}.", "A good reason to stay at home!"),
+    ("I am a little tired {when}.", "Then take a rest of {number} minutes."),
+    (
+        "The weather is {adjective} {when}.",
+        "Weather that is {adjective} is a good reason to {task}.",
+    ),
     ("Good morning!", "Good morning! How can I help you?"),
     ("How is the weather {when}?", "I can't see the weather, but I hope that it is {adjective}."),
     (
@@ -174,8 +177,8 @@ PAIRS: Sequence[tuple[str, str]] = (
         "Some say that {topic} is {adjective}, but not everyone thinks so.",
     ),
     (
-        "What is the opposite of hot?",
-        "The opposite of hot is cold.",
+        "What is the opposite of {one_way}?",
+        "The opposite of {one_way} is {other_way}.",
     ),
     (
         "What is the capital of {country}?",
@@ -186,8 +189,8 @@ PAIRS: Sequence[tuple[str, str]] = (
         "In {country} you should see {city}.",
     ),
     (
-        "How many days are there in a week?",
-        "There are seven days in a week.",
+        "How many {parts} does one {whole} have?",
+        "One {whole} has {many} {parts}.",
     ),
     (
         "Tell me something about {topic}.",
@@ -199,7 +202,7 @@ PAIRS: Sequence[tuple[str, str]] = (
     ),
     (
         "There was a {adjective} film about {topic} {when}.",
-        "I would like to hear more about the film.",
+        "I would like to hear more about that {adjective} film, and about {topic}.",
     ),
     (
         "We waited {number} minutes in the {area} and then went home. How long did we wait?",
@@ -221,6 +224,148 @@ PAIRS: Sequence[tuple[str, str]] = (
         "The {thing} in my hallway broke {when}.",
         "You could have the {thing} repaired, or buy a {adjective} one.",
     ),
+    (
+        "The queue in the {area} was {adjective} {when}.",
+        "Queues are seldom fun. Next time go to the {area} early.",
+    ),
+    (
+        "Do you prefer a {adjective} {thing} or a {more} one?",
+        "I would take the {more} {thing}, but that is a question of taste.",
+    ),
+    (
+        "My {other} says that {topic} will be {adjective} next year.",
+        "Perhaps your {other} is right. Time will tell.",
+    ),
+    (
+        "I can't find the {thing} that I bought {when}.",
+        "Look under the {furniture}, that is where a {thing} hides.",
+    ),
+    (
+        "Someone put a {thing} on the {furniture} and nobody knows who.",
+        "A {thing} on the {furniture}! Ask your {other} about it.",
+    ),
+    (
+        "How do I {task} without making a mess?",
+        "Put a {thing} on the floor first, and go about it in {number} small steps.",
+    ),
+    (
+        "I {mood} {when}, and I don't know why.",
+        "Some days are like that. A walk to the {area} may help.",
+    ),
+    (
+        "The lift in the {area} is {adjective}.",
+        "Then take the stairs; {number} floors are good exercise.",
+    ),
+    (
+        "Could you explain {topic} to me in one sentence?",
+        "In one sentence: {topic} is about {abstract} and a little {more_abstract}.",
+    ),
+    (
+        "There was a {noise} outside {when}.",
+        "A {noise} like that usually comes from the {area}.",
+    ),
+    (
+        "I read that {number} out of a hundred people never {task}.",
+        "I would have guessed more. What keeps them from it, {abstract}?",
+    ),
+    (
+        "The {furniture} is too {adjective} for the room.",
+        "You could give the {furniture} away and look for a {more} one.",
+    ),
+    (
+        "I promised to {task}, but I would rather {other_task}.",
+        "A promise is a promise: {task} first, then you can {other_task}.",
+    ),
+    (
+        "Is it worth the {abstract} to {task} every week?",
+        "Every week is a lot. Once in {number} weeks is enough.",
+    ),
+    (
+        "My {other} asked me for a {thing} and never brought it back.",
+        "Ask for the {thing} politely, or buy a {more} one.",
+    ),
+    (
+        "Which is harder, to {task} or to {other_task}?",
+        "It is harder to {other_task}, since that takes {abstract}.",
+    ),
+    (
+        "I saw a {adjective} {thing} in the window of a shop near the {area}.",
+        "Did you ask what the {thing} costs? A {adjective} one may be worth it.",
+    ),
+    (
+        "We argued about {topic} until midnight.",
+        "Until midnight! And who had the better reasons, you or your {other}?",
+    ),
+    (
+        "The {thing} came in a box that was far too big.",
+        "Keep the box, it may be {adjective} when you move house.",
+    ),
+    (
+        "I {mood} when I heard about {topic}.",
+        "You are not the only one; {topic} can do that to people.",
+    ),
+    (
+        "Give me a {adjective} title for a talk about {topic}.",
+        "How about this: what {topic} can teach us about {abstract}.",
+    ),
+    (
+        "It took {number} attempts to {task}.",
+        "After {number} attempts you must be an expert.",
+    ),
+    (
+        "The light in the {area} went out {when}.",
+        "I hope that somebody had a {thing} at hand.",
+    ),
+    (
+        "Two strangers talked about {topic} on the train.",
+        "People on trains say the most {adjective} things.",
+    ),
+    (
+        "I wonder who invented the {thing}.",
+        "Nobody knows for certain, but it must have taken a lot of {abstract}.",
+    ),
+    (
+        "The instructions say to wait {number} hours before I {task}.",
+        "Then do something {adjective} for those {number} hours.",
+    ),
+    (
+        "I keep a {thing} next to the {furniture}, just in case.",
+        "That is {adjective}. One never knows when a {thing} is needed.",
+    ),
+    (
+        "Not much happened {when}. I only had to {task}.",
+        "A day with nothing but having to {task} has its charm.",
+    ),
+    (
+        "Every time I want to {task}, the telephone rings.",
+        "Switch it off for {number} minutes and {task} in peace.",
+    ),
+    (
+        "A {thing} for {number} coins, is that cheap?",
+        "It depends on the {thing}: for a {adjective} one it is.",
+    ),
+    (
+        "Somebody left a {noise} on my answering machine.",
+        "A {noise}, of all things! Maybe it was your {other}.",
+    ),
+    (
+        "Would you rather live near a {area} or a {other_area}?",
+        "Near the {other_area}, I think, for the {abstract}.",
+    ),
+    (
+        "I dreamt about a {adjective} {furniture} {when}.",
+        "Dreams are odd. Perhaps it means that you need {abstract}.",
+    ),
+    (
+        "The {other_area} opens {number} minutes after the {area}.",
+        "So there is time to visit the {area} first.",
+    ),
+    ("My {thing} is gone.", "Did you look behind the {furniture}?"),
+    ("I {mood} {when}.", "What was the reason for it?"),
+    ("I like {topic}.", "What do you like about {topic}?"),
+    ("I am at the {area}.", "Is the {area} {adjective} {when}?"),
+    ("I have to {task}.", "Then good luck, and take a {thing} with you."),
+    ("My {other} is {adjective}.", "Is your {other} always {adjective}, or only {when}?"),
     ("Thank you!", "You are welcome. What else would you like to know?"),
     ("Can you help me {when}?", "Of course. What do you need?"),
     ("What a {adjective} day!", "I am glad that you tell me. What made it {adjective}?"),
@@ -246,8 +391,17 @@ SLOTS = {
     "|sharpen a knife|iron a shirt|wrap a parcel|check the heating|back up a computer|fold the"
     " laundry|peel potatoes|measure a room|cut the hedge|wait for the post",
     "abstract": "time|effort|money|patience|luck|space|energy|courage|silence|order|interest|money"
-    "|attention|practice|light|progress|mood|noise",
+    "|attention|practice|light|progress|mood|fresh air",
     "other": "friend|flatmate|colleague|teacher|doctor|hairdresser|banker|guest|rival",
+    "more": "smaller|larger|lighter|darker|softer|older|newer|plainer|taller|rounder|quieter"
+    "|sturdier|cheaper|finer|shorter|wider|thinner|nicer",
+    "more_abstract": "humour|common sense|arithmetic|good will|chance|tradition|imagination|trust"
+    "|stubbornness|curiosity|caution|teamwork|habit",
+    "furniture": "sofa|bookcase|cupboard|armchair|kitchen table|wardrobe|bench|desk|chest of"
+    " drawers|piano stool|footrest|side table|bed|bureau|coat rack",
+    "mood": "laughed a lot|was in a bad mood|felt restless|could have cried|yawned all the time"
+    "|felt on top of the world|was nervous|had to sneeze|was bored|got a headache|whistled",
+    "noise": "bang|whistle|siren|scream|melody|hum|rattle|squeak|buzz|thud|rustle|howl|knock",
     "number": "two|three|four|five|six|eight|ten|twelve|fifteen|twenty|thirty|forty|ninety",
 }
 CAPITALS = (
@@ -256,6 +410,20 @@ CAPITALS = (
     "|Ireland Dublin|Cuba Havana|Kenya Nairobi|Peru Lima|Canada Ottawa|Turkey Ankara|Denmark"
     " Copenhagen|Thailand Bangkok|Belgium Brussels"
 )
+OPPOSITES = (
+    "hot cold|early late|high low|open closed|left right|full empty|loud quiet|fast slow|wet dry"
+    "|hard soft|near far|strong weak|rich poor|deep shallow|rough smooth|narrow wide|sweet bitter"
+    "|sharp blunt|brave cowardly|generous mean|polite rude|visible hidden|ancient modern|asleep"
+    " awake|heavy light|inside outside|always never|success failure|question answer|winter summer"
+)
+PARTS = (
+    "seven days week|sixty minutes hour|sixty seconds minute|twelve months year|four wheels car"
+    "|eight legs spider|six sides cube|three corners triangle|two wings bird|ten years decade"
+    "|hundred years century|five fingers hand|four seasons year|six strings guitar|two halves whole"
+    "|hundred centimetres metre|eleven players football team|fifty-two cards pack|four legs chair"
+)
+_OPPOSITES = [tuple(pair.split()) for pair in OPPOSITES.split("|")]
+_PARTS = [tuple(part.split(maxsplit=2)) for part in PARTS.split("|")]
 _CAPITALS = [tuple(pair.split()) for pair in CAPITALS.split("|")]
 _CHOICES = {slot: values.split("|") for slot, values in SLOTS.items()}
 SHORTEST = 10  # words that small talk can always make
@@ -316,5 +484,9 @@ def small_talk(rng: random.Random, words: int) -> Iterator[Exchange]:
 def _exchange(rng: random.Random) -> Exchange:
     filled = {slot: rng.choice(values) for slot, values in _CHOICES.items()}
     filled["country"], filled["city"] = rng.choice(_CAPITALS)
+    filled["one_way"], filled["other_way"] = rng.choice(_OPPOSITES)
+    filled["many"], filled["parts"], filled["whole"] = rng.choice(_PARTS)
+    for slot in ("task", "area"):
+        filled[f"other_{slot}"] = rng.choice(_CHOICES[slot])
     said, answered = (frame.format(**filled) for frame in rng.choice(PAIRS))
     return Exchange(said, answered)

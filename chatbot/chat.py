@@ -79,8 +79,8 @@ class Chat:
         """
         if not prompt.strip():
             raise BadInput("the prompt is empty: write something")
-        hits, seconds = self._recall(prompt)
-        window = self._pack(prompt, hits, self.history)
+        hits, missed, seconds = self._recall(prompt)
+        window = self._pack(prompt, hits, missed, self.history)
         asked = self._log.append(
             self.conversation, "user", prompt, speaker=USER, at=datetime.now(UTC)
         )
@@ -93,8 +93,8 @@ class Chat:
         """Take the last reply back and generate another one to the same prompt."""
         asked, replies = self._last_exchange()
         before = self.history[: self.history.index(asked)]
-        hits, seconds = self._recall(asked.text)
-        window = self._pack(asked.text, hits, before)
+        hits, missed, seconds = self._recall(asked.text)
+        window = self._pack(asked.text, hits, missed, before)
         self._log.retract(reply.id for reply in replies)
         self._cut([*before, asked])
         yield from self._reply(asked, window, seconds, stop)
@@ -239,16 +239,24 @@ class Chat:
 
     # -- the steps of a turn --------------------------------------------------------------------
 
-    def _recall(self, prompt: str) -> tuple[list[Hit], float]:
-        """The memories above the threshold, and the seconds it took."""
+    def _recall(self, prompt: str) -> tuple[list[Hit], bool, float]:
+        """The memories above the threshold, whether the prompt asks for one and there is none, and
+        the seconds it took.
+
+        They may stand in the window, too: what was said some sentences ago is as good as gone for a
+        small model unless it is quoted. Only the last exchange never is.
+        """
         if not self.settings.recall or not self.settings.memories:
-            return [], 0.0
+            return [], False, 0.0
         self.wait()  # transformers must not be imported by two threads at once
+        from memory.rank import asks_about_asker  # NumPy comes with it, not needed at the start
+
         started = time.monotonic()
-        in_window = [] if self.private else exchanges_of(self.history[self._left :])
-        seen = {turn.id for exchange in in_window for turn in exchange}
-        hits = self.memory.relevant(prompt, k=self.settings.memories, exclude=seen)
-        return hits, time.monotonic() - started
+        found = self.memory.relevant(prompt, k=self.settings.memories)
+        latest = [] if self.private else exchanges_of(self.history)[-1:]
+        heard = {turn.id for exchange in latest for turn in exchange}
+        hits = [hit for hit in found if hit.turn.id not in heard]
+        return hits, not found and asks_about_asker(prompt), time.monotonic() - started
 
     def _reserve(self, engine: Engine) -> int:
         """Tokens of the window that are kept for the reply."""
@@ -279,9 +287,7 @@ class Chat:
                 " `chatbot memory list --pinned` shows them all"
             )
 
-    def _pack(self, prompt: str, hits: list[Hit], history: list[Turn]) -> Window:
-        from memory.rank import asks_about_asker  # NumPy comes with it, not needed at the start
-
+    def _pack(self, prompt: str, hits: list[Hit], missed: bool, history: list[Turn]) -> Window:
         self._warming.set()
         self._choose_pins(self.engine)
         window = pack(
@@ -294,7 +300,7 @@ class Chat:
             reserve=self._reserve(self.engine),
             now=datetime.now(UTC),
             pins=self._pins,
-            missed=self.settings.recall and asks_about_asker(prompt),
+            missed=missed,
         )
         if window.dropped:
             if not self._left:

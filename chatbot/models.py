@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from memory.adapter import Adapter
+
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".msgpack", ".h5")
 # What a GPT needs of a hub repository, all at its top level. Folders hold other formats.
@@ -344,8 +346,8 @@ def load(
     """Load a GPT and its tokenizer, ready to generate on the best device of this machine.
 
     `dtype` is the machine's fast one unless told otherwise. Attention is transformers' default,
-    scaled dot-product where the model has it. Nothing is read but `files.folder`. Errors:
-    ModelFault.
+    scaled dot-product where the model has it. Nothing is read but `files.folder` and what this
+    project trained for the built-in model (see `trained_for`). Errors: ModelFault.
     """
     from transformers import AutoTokenizer
 
@@ -360,7 +362,18 @@ def load(
             model: Any = load_whole(
                 files.folder, files.name, dtype=dtype or here.dtype, use_safetensors=True
             )
+            if adapter := trained_for(files):
+                adapter.merge(model)
             model.to(here.device)
         except LOADING_ERRORS as error:
             raise ModelFault(f"{files.name} can't be loaded: {first_line(error)}") from error
     return model.eval(), tokenizer
+
+
+def trained_for(files: ModelFiles) -> "Adapter | None":
+    """What this project trained for the built-in GPT. Nothing for any other model, nor for the same
+    one when it is named by its folder: so it can be had as its publisher made it."""
+    from memory.adapter import GPT, find_adapter
+
+    base = fetching.origin_of(files.folder).get("converted_from_sha256")
+    return find_adapter(base, GPT) if files.source == "built-in" and base else None

@@ -1,4 +1,4 @@
-"""Weights that this project trained for an embedder: what to add to the model's own.
+"""Weights that this project trained for a model: what to add to its own.
 
 They lie in data/adapter, with a model card, and name by its sha256 the model they were trained for;
 with any other they aren't used. Low-rank adaptation: Hu et al. 2021, arXiv 2106.09685.
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from memory.trained import trained
 
 ENGLISH = "embedder.safetensors"
+GPT = "gpt.safetensors"
 WEIGHTS = "model.safetensors"  # of a model's folder
 TELLING = "telling"  # (vocabulary,): each token's inverse document frequency in chats
 WORDS = "words"  # (pieces, D): vectors of tokens that the model itself lacks
@@ -28,9 +29,8 @@ class Adapter:
     path: Path
     digest: str
 
-    def merge(self, model: Any) -> NDArray[np.float32]:
-        """Add the low-rank updates to the model's weights, and the other updates as they are;
-        return how much each token tells, (vocabulary,) or, beside WORDS, (pieces,).
+    def merge(self, model: Any) -> None:
+        """Add the low-rank updates to the model's weights, and the other updates as they are.
 
         Errors: ValueError when a shape doesn't fit.
         """
@@ -51,16 +51,22 @@ class Adapter:
                     f"{self.path}: {layer} {tuple(update.shape)} != {tuple(weight.shape)}"
                 )
             with torch.no_grad():
-                weight.add_(update.to(weight.dtype))
-        telling: NDArray[np.float32] = tensors[TELLING].float().numpy()
+                weight.copy_(weight.float() + update.to(weight.device))
+
+    def telling(self) -> NDArray[np.float32]:
+        """How much each token tells, (vocabulary,) or, beside WORDS, (pieces,)."""
+        telling: NDArray[np.float32] = self._tensor(TELLING).numpy()
         return telling
 
     def words(self) -> Any:
         """The vectors of the tokens that the model lacks, a tensor (pieces, D)."""
+        return self._tensor(WORDS)
+
+    def _tensor(self, name: str) -> Any:
         from safetensors import safe_open
 
         with safe_open(self.path, "pt") as file:
-            return file.get_tensor(WORDS).float()
+            return file.get_tensor(name).float()
 
 
 def find_adapter(base: str, name: str = ENGLISH) -> Adapter | None:

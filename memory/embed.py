@@ -90,7 +90,8 @@ class SentenceEmbedder:
         adapter, self._korean = find_adapter(self._digest), find_adapter(self._digest, KOREAN)
         self._latin = _Encoder(load_encoder(folder), load_tokenizer(folder), _max_tokens(folder))
         if adapter is not None:
-            self._latin.telling = adapter.merge(self._latin.model)
+            adapter.merge(self._latin.model)
+            self._latin.telling = adapter.telling()
         self._hangul: _Encoder | None = None
         self._loading = threading.Lock()
         self.dimension: int = self._latin.model.config.hidden_size

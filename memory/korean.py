@@ -36,8 +36,8 @@ def korean_encoder(
 
     pieces = trained(PIECES).read_text("utf-8").splitlines()
     model = load_encoder(folder).requires_grad_(False)
-    told = adapter.merge(model)
-    words = adapter.words()
+    adapter.merge(model)
+    told, words = adapter.telling(), adapter.words()
     if not len(pieces) == len(words) == len(told):
         raise ValueError(f"{adapter.path}: {len(words)} vectors != {len(pieces)} of {PIECES}")
     own = model.get_input_embeddings().weight

@@ -14,8 +14,8 @@ from memory.log import Log
 from memory.vectors import Ids, VectorIndex, Vectors, bitmap, from_bytes, pack, unpack
 from memory.within import Within
 
-PROPOSED = 10  # codes taken for each vector wanted, to be scored exactly
-FEWEST = 800  # that are taken, however few are wanted
+PROPOSED = 5  # codes taken for each vector wanted, to be scored exactly
+FEWEST = 400  # that are taken, however few are wanted
 SMALL = 2000  # turns: a scope of no more is scored whole, from the stored vectors
 _WIDER = 4  # so many times more are taken when a filter leaves too few ...
 _WIDEST = 20_000  # ... but not more than this

@@ -19,6 +19,7 @@ from sqlalchemy.engine.interfaces import Dialect
 from memory import health
 from memory.errors import DatabaseFault, NewerSchema, WordsDamaged
 
+CACHE = 65_536  # KiB of pages that a connection keeps: the upper levels of a million turns' trees
 APPLICATION_ID = 0x43424F54  # "CBOT", in the header of every database file of this program
 
 
@@ -323,6 +324,7 @@ def _configure(connection: sqlite3.Connection, _: object) -> None:
         "synchronous = FULL",
         "foreign_keys = ON",
         "secure_delete = ON",  # what is forgotten is overwritten, not just unlinked
+        f"cache_size = -{CACHE}",
     ):
         connection.execute(f"PRAGMA {pragma}")
 

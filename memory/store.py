@@ -186,7 +186,7 @@ class Memory:
         """The k turns that bear most on `query`, best first, each with its score explained.
 
         `scope` are conversation ids (None: all), [since, until) a time window: both apply before
-        the search. `exclude` are turns to pass over, as those that stand in the window. `now` is
+        the search. `exclude` are turns to pass over. `now` is
         when the question is asked (None: now). Turns that any process has committed are found.
         """
         from memory import search

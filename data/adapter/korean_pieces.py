@@ -1,4 +1,4 @@
-"""Choose the Korean tokens, and where their vectors start: `python data/adapter/korean_pieces.py
+"""Choose the Korean tokens, and where their vectors start: `python -m data.adapter.korean_pieces
 CORPORA FOLDER`.
 
 CORPORA holds dialogues_ko.jsonl.gz, dialogues_en.jsonl.gz, paraphrases_ko.tsv.gz,
@@ -24,12 +24,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from corpora import column, dialogues, paragraphs
 from gensim.models import KeyedVectors, Word2Vec
 from kiwipiepy import Kiwi
 from numpy.typing import NDArray
 
 from chatbot.models import embedder_folder
+from data.adapter.corpora import column, dialogues, paragraphs
 from memory.adapter import load_encoder
 from memory.korean import PIECES, korean_tokenizer
 

@@ -1,12 +1,14 @@
-"""Train the adapter of the built-in embedder: `python data/adapter/train_embedder.py CORPUS`.
+"""Train the adapter of the built-in embedder: `python -m data.adapter.train_embedder CORPUS`.
 
 CORPUS is dialogues_en.jsonl.gz, a line a dialogue: {"source", "turns": [{"speaker", "text"}]}, made
 of the public sets that README.md names. questions.tsv beside this file holds questions that this
-project wrote about 670 of those dialogues, with the turns that answer them. Low-rank updates (Hu
-et al. 2021) of the upper three layers are trained so that a question finds its turn among the
-others of the dialogue and of the batch, by late interaction and by the mean vector; a penalty keeps
-the mean vectors near those of the model as it was. About 25 minutes on two cores; a checkpoint is
-written every 100 steps. Afterwards run fit_ranking.py.
+project wrote about 670 of those dialogues, with the turns that answer them; conversations_en.txt in
+data/dialogues holds conversations over months that it wrote, with theirs. Low-rank updates (Hu et
+al. 2021) of all six layers are trained so that a question finds its turn among those of the batch
+and those of the same conversation that are nearest to it, by late interaction and by the mean
+vector; a penalty keeps the mean vectors near those of the model as it was. Every MEASURED-th
+conversation is kept out and measured. A checkpoint is written every 100 steps. Afterwards run
+train_korean.py, whose teacher this is, and fit_ranking.py.
 """
 
 import argparse
@@ -16,24 +18,30 @@ import math
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, normalize
+from torch.nn.functional import cross_entropy, normalize, pad
 from transformers import AutoModel, AutoTokenizer
 
 from chatbot.models import embedder_folder
 
 HERE = Path(__file__).parent
+DIALOGUES = HERE.parent / "dialogues"
+FILE = HERE / "embedder.safetensors"
 BASE = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # sha256 of the weights
-RANK, FROZEN = 16, 3  # of the updates; lower layers that are left as they are
-BATCH, NEGATIVES, EPOCHS, RATE = 24, 2, 2.5, 5e-4
+RANK = 16  # of the updates
+BATCH, NEGATIVES, STEPS, RATE = 16, 2, 550, 4e-4
+NEAREST = 8  # wrong turns of the same conversation, of which the negatives are drawn
+MEASURED = 12  # every so manieth conversation is kept out
 TOKENS, QUERY_TOKENS = 112, 48
+PADDED = 24  # texts padded to the same length
 MOST_TELLING = 9.0  # a token's inverse document frequency counts up to here
+TERMINAL = ("User", "Assistant")  # the speakers of a chat with this program
 NAMES = """
     Anna Ben Carla Dmitri Elif Farah George Hana Ivan Jia Karim Lena Marco Nadia Omar Paula
     Quentin Rosa Sam Tara Uma Victor Wendy Ximena Yusuf Zoe Arjun Bella Chidi Dana Emeka Freya
@@ -49,6 +57,7 @@ TAKEN = {
 }
 
 Dialogue = list[tuple[str, str]]  # (speaker, text)
+Window = tuple[str, int]  # a turn as memory/embed.py embeds it, and where its own words begin
 
 
 def read_corpus(path: Path) -> list[dict[str, Any]]:
@@ -77,8 +86,7 @@ def choose(corpus: Sequence[dict[str, Any]]) -> list[Dialogue]:
     return chosen
 
 
-def window(dialogue: Dialogue, at: int) -> tuple[str, int]:
-    """A turn as memory/embed.py embeds it, and where its own words begin."""
+def window(dialogue: Dialogue, at: int) -> Window:
     speaker, own = dialogue[at]
     before = dialogue[max(0, at - 2) : at] if len(own) < 250 else []
     context = "".join(f"{name}: {text[:200]}\n" for name, text in before)
@@ -101,7 +109,7 @@ class Update(nn.Module):
 def adapt(model: nn.Module) -> None:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    for layer in model.encoder.layer[FROZEN:]:
+    for layer in model.encoder.layer:
         attention = layer.attention
         for owner, names in (
             (attention.self, ("query", "key", "value")),
@@ -127,11 +135,26 @@ class Texts:
 class Reader:
     def __init__(self, folder: Path) -> None:
         self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        self.base: Any = AutoModel.from_pretrained(folder).eval()
-        self.model: Any = AutoModel.from_pretrained(folder).eval()
+        self.base, self.model = (
+            AutoModel.from_pretrained(folder, attn_implementation="eager").eval() for _ in range(2)
+        )
         adapt(self.model)
 
-    def read(self, texts: Sequence[tuple[str, int]], most: int, *, base: bool = False) -> Texts:
+    def read(self, texts: Sequence[Window], most: int, *, base: bool = False) -> Texts:
+        order = sorted(range(len(texts)), key=lambda at: len(texts[at][0]))
+        parts = [
+            self._read([texts[at] for at in order[start : start + PADDED]], most, base)
+            for start in range(0, len(order), PADDED)
+        ]
+        longest = max(part.ids.shape[1] for part in parts)
+        back = torch.tensor(order).argsort()
+        tokens, meant, ids = (
+            torch.cat([_widened(getattr(part, name), longest) for part in parts])[back]
+            for name in ("tokens", "meant", "ids")
+        )
+        return Texts(tokens, meant, ids, torch.cat([part.means for part in parts])[back])
+
+    def _read(self, texts: Sequence[Window], most: int, base: bool) -> Texts:
         batch = self.tokenizer(
             [text for text, _ in texts],
             padding=True,
@@ -148,6 +171,12 @@ class Reader:
         meant = (spans[..., 1] > spans[..., 0]) & (spans[..., 0] >= begins[:, None])
         means = normalize((states * mask).sum(1) / mask.sum(1), dim=-1)
         return Texts(normalize(states, dim=-1), meant, batch["input_ids"], means)
+
+
+def _widened(tensor: Tensor, length: int) -> Tensor:
+    """(B, T, ...) to (B, length, ...), with zeros."""
+    width = length - tensor.shape[1]
+    return pad(tensor, (0, 0) * (tensor.dim() - 2) + (0, width)) if width else tensor
 
 
 def interaction(queries: Texts, turns: Texts, telling: Tensor) -> Tensor:
@@ -172,35 +201,96 @@ def frequencies(tokenizer: Any, corpus: Sequence[dict[str, Any]]) -> Tensor:
 
 @dataclass(frozen=True)
 class Example:
-    dialogue: Dialogue
+    """A question about a conversation, given by the windows of its turns; `evidence` and `near`,
+    wrong turns that stand near it, are places in it."""
+
+    turns: tuple[Window, ...]
     evidence: tuple[int, ...]
-    question: str
+    question: Window
+    near: tuple[int, ...] = ()
 
 
 def read_questions(dialogues: Sequence[Dialogue]) -> list[Example]:
-    lines = (HERE / "questions.tsv").read_text("utf-8").splitlines()[1:]
+    """Those of questions.tsv."""
+    windows = [tuple(window(one, at) for at in range(len(one))) for one in dialogues]
     examples = []
-    for line in lines:
+    for line in (HERE / "questions.tsv").read_text("utf-8").splitlines()[1:]:
         number, turns, question = line.split("\t")
-        dialogue = dialogues[int(number)]
         evidence = tuple(int(turn) for turn in turns.replace(",", " ").split())
-        if evidence and max(evidence) < len(dialogue):
-            examples.append(Example(dialogue, evidence, question))
+        if evidence and max(evidence) < len(windows[int(number)]):
+            examples.append(Example(windows[int(number)], evidence, (question, 0)))
     return examples
 
 
+def read_conversations() -> list[list[Example]]:
+    """Those of conversations_en.txt that have evidence, conversation by conversation."""
+    conversations = []
+    for text in (DIALOGUES / "conversations_en.txt").read_text("utf-8").split("#\n")[1:]:
+        turns: list[Window] = []
+        asked = []
+        session: Dialogue = []
+        for line in text.splitlines():
+            if line.startswith("=="):
+                session = []
+            elif line.startswith("?"):
+                question, evidence, *_ = (part.strip() for part in line[1:].split("|"))
+                if evidence != "-":
+                    asked.append((question, tuple(int(n) - 1 for n in evidence.split(","))))
+            else:
+                speaker, said = line.split(" ", 1)[1].split(": ", 1)
+                session.append((speaker.lower() if speaker in TERMINAL else speaker, said))
+                turns.append(window(session, len(session) - 1))
+        conversations.append([Example(tuple(turns), e, (question, 0)) for question, e in asked])
+    return conversations
+
+
+@torch.inference_mode()
+def rank(reader: Reader, some: Sequence[Example], telling: Tensor) -> Tensor:
+    """Late interaction of Q questions about one conversation with each of its N turns, (Q, N)."""
+    asked = reader.read([one.question for one in some], QUERY_TOKENS)
+    parts = [
+        interaction(asked, reader.read(some[0].turns[start : start + 2 * PADDED], TOKENS), telling)
+        for start in range(0, len(some[0].turns), 2 * PADDED)
+    ]
+    return torch.cat(parts, dim=1)
+
+
+def mine(reader: Reader, examples: Sequence[Example], telling: Tensor) -> list[Example]:
+    """The examples with the wrong turns that stand nearest."""
+    by_conversation: dict[tuple[Window, ...], list[Example]] = {}
+    for one in examples:
+        by_conversation.setdefault(one.turns, []).append(one)
+    mined = []
+    for at, some in enumerate(by_conversation.values(), start=1):
+        for one, scores in zip(some, rank(reader, some, telling), strict=True):
+            nearest = [n for n in scores.argsort(descending=True).tolist() if n not in one.evidence]
+            mined.append(replace(one, near=tuple(nearest[:NEAREST])))
+        print(f"\rmining {at}/{len(by_conversation)}", end="", flush=True)
+    return mined
+
+
+def measure(reader: Reader, kept: Sequence[Sequence[Example]], telling: Tensor) -> str:
+    """The share of evidence among the first five and ten turns of each kept conversation."""
+    found = {5: 0.0, 10: 0.0}
+    for some in kept:
+        for one, scores in zip(some, rank(reader, some, telling), strict=True):
+            order = scores.argsort(descending=True).tolist()
+            for k in found:
+                found[k] += len({*order[:k]} & {*one.evidence}) / len({*one.evidence})
+    count = sum(map(len, kept))
+    shares = (f"recall@{k} {hits / count:.4f}" for k, hits in found.items())
+    return f"of {count}: " + ", ".join(shares)
+
+
 def loss_of(reader: Reader, some: Sequence[Example], telling: Tensor, rng: random.Random) -> Tensor:
-    turns = [window(one.dialogue, rng.choice(one.evidence)) for one in some]
+    turns = [one.turns[rng.choice(one.evidence)] for one in some]
     for one in some:
-        others = [at for at in range(len(one.dialogue)) if at not in one.evidence]
-        turns += [
-            window(one.dialogue, at) for at in rng.sample(others, min(NEGATIVES, len(others)))
-        ]
-    also = [{window(one.dialogue, at) for at in one.evidence} for one in some]
+        turns += [one.turns[at] for at in rng.sample(one.near, min(NEGATIVES, len(one.near)))]
+    also = [{one.turns[at] for at in one.evidence} for one in some]
     double = torch.tensor(
         [[turn in e and i != j for j, turn in enumerate(turns)] for i, e in enumerate(also)]
     )
-    questions = [(one.question, 0) for one in some]
+    questions = [one.question for one in some]
     asked, told = reader.read(questions, QUERY_TOKENS), reader.read(turns, TOKENS)
     right = torch.arange(len(some))
     late = interaction(asked, told, telling).masked_fill(double, -9.0)
@@ -221,35 +311,71 @@ def save(reader: Reader, telling: Tensor) -> None:
         if name.endswith((".down", ".up"))
     }
     tensors["telling"] = telling.to(torch.float16)
-    save_file(tensors, HERE / "embedder.safetensors", metadata={"base": BASE, "format": "pt"})
+    write(tensors)
+
+
+def write(tensors: dict[str, Tensor]) -> None:
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    save_file(whole, FILE, metadata={"base": BASE, "format": "pt"})
+
+
+def averaged(one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The mean of two adapters, whose ranks add up (Wortsman et al. 2022, arXiv 2203.05482): it
+    finds more than either in conversations that neither was trained with."""
+    mean = {name: tensor for name, tensor in one.items() if not name.endswith(".up")}
+    for name, up in one.items():
+        if not name.endswith(".up"):
+            continue
+        down = name.removesuffix(".up") + ".down"
+        ups = [up] if name not in other else [up, other[name]]
+        mean[name] = torch.cat([half.float() / 2 for half in ups], dim=1).half()
+        if down in other:
+            mean[down] = torch.cat([one[down], other[down]])
+    return mean
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpus", type=Path)
-    corpus = read_corpus(parser.parse_args().corpus)
+    parser.add_argument(
+        "--go-on", action="store_true", help="from the adapter that is there, to the mean of both"
+    )
+    arguments = parser.parse_args()
+    corpus = read_corpus(arguments.corpus)
     torch.manual_seed(0)
     rng = random.Random(0)
     reader = Reader(embedder_folder())
+    before = load_file(FILE) if arguments.go_on else None
+    if before:
+        reader.model.load_state_dict(before, strict=False)
     telling = frequencies(reader.tokenizer, corpus)
-    examples = read_questions(choose(corpus))
+    written = read_conversations()
+    kept = written[::MEASURED]
+    examples = [one for at, some in enumerate(written) if at % MEASURED for one in some]
+    # The conversations twice: they are more like those of people who use this than the dialogues.
+    examples = mine(reader, examples, telling) * 2 + mine(
+        reader, read_questions(choose(corpus)), telling
+    )
+    print("\nbefore:", measure(reader, kept, telling), flush=True)
     trained = [p for p in reader.model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.01)
-    steps = int(EPOCHS * len(examples) / BATCH)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
-        lambda s: min(1.0, (s + 1) / 25) * max(0.03, 0.5 * (1 + math.cos(math.pi * s / steps))),
+        lambda s: min(1.0, (s + 1) / 25) * max(0.03, 0.5 * (1 + math.cos(math.pi * s / STEPS))),
     )
-    for step in range(steps):
+    for step in range(STEPS):
         loss = loss_of(reader, rng.sample(examples, BATCH), telling, rng)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         schedule.step()
-        print(f"\r{step + 1}/{steps} loss {loss.item():.3f}", end="", flush=True)
-        if step % 100 == 99 or step == steps - 1:
+        print(f"\r{step + 1}/{STEPS} loss {loss.item():.3f}", end="", flush=True)
+        if step % 100 == 99 or step == STEPS - 1:
             save(reader, telling)
+            print("", measure(reader, kept, telling), flush=True)
+    if before:
+        write(averaged(load_file(FILE), before))
 
 
 if __name__ == "__main__":

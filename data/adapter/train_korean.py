@@ -1,4 +1,4 @@
-"""Train the Korean encoder: `python data/adapter/train_korean.py CORPORA FOLDER [--minutes 75]`.
+"""Train the Korean encoder: `python -m data.adapter.train_korean CORPORA FOLDER [--minutes 75]`.
 
 CORPORA as for korean_pieces.py, which is run first; FOLDER holds its initial.npy, and gets a
 checkpoint every few minutes, from which the next call goes on. Beside this file lie what the
@@ -39,14 +39,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from corpora import column, dialogues, lines
 from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, embedding, normalize
-from train_embedder import BASE, MOST_TELLING, Texts, interaction
 
 from chatbot.models import embedder_folder
+from data.adapter.corpora import column, dialogues, lines
+from data.adapter.train_embedder import BASE, MOST_TELLING, Texts, interaction
 from memory.adapter import TELLING, WORDS, find_adapter, load_encoder
 from memory.embed import SentenceEmbedder
 from memory.korean import KOREAN, PIECES, korean_tokenizer
@@ -188,7 +188,9 @@ def glossary() -> list[tuple[str, list[str]]]:
 def conversations() -> list[tuple[list[Pair], list[tuple[str, str, list[int]]]]]:
     """Turns (speaker, text), and questions: Korean, English, the places of the turns."""
     found: list[tuple[list[Pair], list[tuple[str, str, list[int]]]]] = []
-    for line in (HERE / "conversations_ko.txt").read_text("utf-8").splitlines():
+    for line in (
+        (HERE.parent / "dialogues" / "conversations_ko.txt").read_text("utf-8").splitlines()
+    ):
         if line.startswith("#"):
             found.append(([], []))
         elif line.startswith("?"):

@@ -140,13 +140,17 @@ def test_what_was_told_in_another_conversation_is_given(
     assert not any("Biscuit" in message.content for message in parrot.shown[-1][:-1])
 
 
-def test_the_windows_own_turns_are_never_recalled_into_it(
+def test_the_last_exchange_is_not_quoted_and_earlier_ones_are(
     chat: Chat, parrot: Parrot, memory: Memory
 ) -> None:
     list(chat.turn("My dog is called Biscuit."))
     list(chat.turn("What is my dog called?"))
     assert chat.last is not None and chat.last.hits == ()
-    assert parrot.shown[-1][-1].content.count("Biscuit") == 0
+    assert parrot.shown[-1][-1].content == "What is my dog called?"  # not: nothing was found
+    list(chat.turn("It is raining again."))
+    list(chat.turn("What is my dog called?"))
+    assert any("Biscuit" in hit.turn.text for hit in chat.last.hits)
+    assert parrot.shown[-1][-1].content.count("Biscuit") == 1
     chat.new()
     list(chat.turn("What is my dog called?"))
     assert any("Biscuit" in hit.turn.text for hit in chat.last.hits)

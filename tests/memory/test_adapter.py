@@ -43,14 +43,15 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_merging_adds_up_times_down_and_tells_how_telling_tokens_are(file: Path) -> None:
     tensors = write(file)
     before, merged = model().state_dict(), model()
-    telling = Adapter(file, "").merge(merged)
+    one = Adapter(file, "")
+    one.merge(merged)
     after = merged.state_dict()
     update = tensors["layers.0.up"].float() @ tensors["layers.0.down"].float()
     assert update.abs().max() > 0.1
     torch.testing.assert_close(after["layers.0.weight"], before["layers.0.weight"] + update)
     for name in ("layers.0.bias", "layers.1.weight", "layers.1.bias"):
         assert torch.equal(after[name], before[name])
-    assert telling.tolist() == [0, 1, 2, 3, 4]
+    assert one.telling().tolist() == [0, 1, 2, 3, 4]
 
 
 def test_other_updates_are_added_as_they_are(file: Path) -> None:

@@ -287,6 +287,7 @@ def test_scopes_of_any_size_never_starve(
 ) -> None:
     monkeypatch.setattr(within, "LISTED", listed)
     monkeypatch.setattr(nearest, "FEWEST", 1)
+    monkeypatch.setattr(nearest, "PROPOSED", 10)
     for least, most in ((1, 6), (21, 60), (100, 110), (115, 120)):
         scope = sa.select(turns.c.id).where(turns.c.id.between(least, most))
         inside = set(range(least, most + 1))

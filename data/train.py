@@ -1,0 +1,236 @@
+"""Train the adapter of the built-in chat model: `python -m data.train EXAMPLES`.
+
+EXAMPLES is what make.py wrote. Low-rank updates (Hu et al. 2021, arXiv 2106.09685) of the linear
+layers of the upper two thirds are trained on the replies alone. A checkpoint is written every SAVED
+seconds, and when Ctrl-C or --minutes ends it; --resume goes on with it. Beside EXAMPLES it leaves
+gpt.safetensors, which is used once it lies in data/adapter. On two cores it trains some
+hundred tokens a second; with an accelerator, some ten thousand. Every MEASURED-th example is kept
+out; its loss is printed with each checkpoint.
+"""
+
+import argparse
+import json
+import math
+import random
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from chatbot.catalogue import DEFAULT_GPT
+from chatbot.encoding import Encoder
+from chatbot.engines import Message
+from chatbot.fetching import origin_of
+from chatbot.models import resolve
+from memory.adapter import GPT
+
+RANK, RATE, WARM = 32, 4e-4, 20  # of the updates; the highest learning rate; steps up to it
+TOKENS = 1536  # of a batch, padding counted: more at once is slower on a CPU
+FROZEN = 10  # lower layers that are left as they are: a sixth of the time
+LONGEST = 1024  # tokens of an example; longer ones are left out
+MEASURED = 40  # every so manieth example is kept out
+SAVED = 300.0
+LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+class Update(nn.Module):
+    """A linear layer and its low-rank update."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.layer = layer
+        down = torch.randn(RANK, layer.in_features) / layer.in_features**0.5
+        self.down = nn.Parameter(down)
+        self.up = nn.Parameter(torch.zeros(layer.out_features, RANK))
+
+    def forward(self, x: Tensor) -> Tensor:
+        low = x @ self.down.to(x.dtype).T
+        out: Tensor = self.layer(x) + low @ self.up.to(x.dtype).T
+        return out
+
+
+def adapt(model: nn.Module, frozen: int = FROZEN) -> dict[str, Update]:
+    """Freeze the model and put an update on each linear layer above the `frozen` lowest blocks;
+    by name, as "model.layers.12.mlp.up_proj"."""
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    updates = {}
+    for name, module in list(model.named_modules()):
+        owner, _, last = name.rpartition(".")
+        if last in LAYERS and int(name.split(".")[2]) >= frozen:
+            updates[name] = Update(module)  # type: ignore[arg-type]
+            setattr(model.get_submodule(owner), last, updates[name])
+    return updates
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Ids of a window and its reply; those from `reply` on are learnt."""
+
+    ids: tuple[int, ...]
+    reply: int
+
+
+def read_examples(path: Path, tokenizer: Any) -> list[Example]:
+    encoder, examples = Encoder(tokenizer), []
+    for line in path.read_text("utf-8").splitlines():
+        raw = json.loads(line)
+        prompt = encoder.encode([Message(**one) for one in raw["messages"]])
+        reply = tokenizer(raw["reply"], add_special_tokens=False)["input_ids"]
+        ids = (*prompt, *reply, tokenizer.eos_token_id)
+        if len(ids) <= LONGEST:
+            examples.append(Example(ids, len(prompt)))
+    return examples
+
+
+def batches(examples: Sequence[Example], rng: random.Random) -> list[list[Example]]:
+    """Batches of examples of like length, in random order."""
+    order = sorted(examples, key=lambda one: len(one.ids) + rng.random() * 40)
+    made: list[list[Example]] = [[]]
+    for one in order:
+        if (len(made[-1]) + 1) * len(one.ids) > TOKENS:
+            made.append([])
+        made[-1].append(one)
+    rng.shuffle(made)
+    return made
+
+
+def loss_of(model: Any, batch: Sequence[Example]) -> tuple[Tensor, int]:
+    """The mean loss over the replies' tokens, and their number."""
+    longest = max(len(one.ids) for one in batch)
+    ids = torch.zeros(len(batch), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    learnt = torch.zeros_like(ids, dtype=torch.bool)
+    for row, one in enumerate(batch):
+        ids[row, : len(one.ids)] = torch.tensor(one.ids)
+        mask[row, : len(one.ids)] = 1
+        learnt[row, one.reply - 1 : len(one.ids) - 1] = True
+    ids, mask, learnt = (one.to(model.device) for one in (ids, mask, learnt))
+    states = model.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    targets = ids.roll(-1, 1)[learnt]
+    logits = model.lm_head(states[learnt]).float()
+    return cross_entropy(logits, targets), len(targets)
+
+
+@torch.inference_mode()
+def measure(model: Any, kept: Sequence[Example]) -> float:
+    total = count = 0.0
+    for batch in batches(kept, random.Random(0)):
+        loss, tokens = loss_of(model, batch)
+        total, count = total + loss.item() * tokens, count + tokens
+    return total / count
+
+
+def save(updates: dict[str, Update], base: str, path: Path) -> None:
+    tensors = {
+        f"{name}.{part}": getattr(update, part).detach().to("cpu", torch.bfloat16).contiguous()
+        for name, update in updates.items()
+        for part in ("down", "up")
+    }
+    save_file(tensors, path, metadata={"base": base, "format": "pt"})
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("examples", type=Path)
+    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument(
+        "--minutes", type=float, help="end by then; the learning rate falls by then"
+    )
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on with this checkpoint")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    files = resolve(DEFAULT_GPT)
+    base = origin_of(files.folder)["converted_from_sha256"]
+    tokenizer = AutoTokenizer.from_pretrained(files.folder)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        files.folder,
+        dtype=torch.bfloat16,
+        attn_implementation="eager" if device == "cpu" else "sdpa",  # the faster one backwards
+    ).to(device)
+    updates = adapt(model)
+    for update in updates.values():
+        update.to(device)
+    examples = read_examples(arguments.examples, tokenizer)
+    kept = examples[::MEASURED]
+    learnt = [one for at, one in enumerate(examples) if at % MEASURED]
+    return train(model, updates, learnt, kept, arguments, base)
+
+
+def train(
+    model: Any,
+    updates: dict[str, Update],
+    learnt: Sequence[Example],
+    kept: Sequence[Example],
+    arguments: argparse.Namespace,
+    base: str,
+) -> int:
+    rng = random.Random(0)
+    trained = [p for update in updates.values() for p in update.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.01, fused=True)
+    plan = [batch for _ in range(math.ceil(arguments.epochs)) for batch in batches(learnt, rng)]
+    plan = plan[: int(len(plan) * arguments.epochs / math.ceil(arguments.epochs))]
+    first, checkpoint = 0, arguments.examples.with_suffix(".checkpoint")
+    if arguments.resume:
+        state = torch.load(arguments.resume, weights_only=True)
+        for parameter, value in zip(trained, state["trained"], strict=True):
+            parameter.data.copy_(value)
+        optimiser.load_state_dict(state["optimiser"])
+        first = state["step"]
+    began = saved = time.monotonic()
+    tokens, losses = 0, [0.0]
+    step = first
+
+    def keep() -> None:
+        state = {"trained": trained, "optimiser": optimiser.state_dict(), "step": step}
+        torch.save(state, checkpoint)
+        save(updates, base, arguments.examples.with_name(GPT))
+        recent = losses[-50:]
+        print(
+            f"\n{step}/{len(plan)}: loss {sum(recent) / len(recent):.3f}, kept out "
+            f"{measure(model, kept):.3f}, {tokens / (time.monotonic() - began):.0f} tokens/s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    try:
+        for step in range(first, len(plan)):
+            spent = (time.monotonic() - began) / 60
+            done = max(step / len(plan), spent / arguments.minutes if arguments.minutes else 0.0)
+            if done >= 1:
+                break
+            rate = (
+                RATE * min(1.0, (step + 1) / WARM) * max(0.05, (1 + math.cos(math.pi * done)) / 2)
+            )
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            loss, _ = loss_of(model, plan[step])
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(trained, 1.0)
+            optimiser.step()
+            tokens += sum(len(one.ids) for one in plan[step])
+            losses.append(loss.item())
+            print(f"\r{step + 1}/{len(plan)} loss {loss.item():.3f}", end="", file=sys.stderr)
+            if time.monotonic() - saved > SAVED:
+                saved = time.monotonic()
+                keep()
+    except KeyboardInterrupt:
+        print(f"\nended; --resume {checkpoint} goes on", file=sys.stderr)
+        keep()
+        return 130
+    keep()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

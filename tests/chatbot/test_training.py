@@ -1,0 +1,159 @@
+"""The recipes that make examples of the project's dialogues and train the chat model on them."""
+
+import argparse
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from chatbot.models import ModelFiles, trained_for
+from data import make, train
+from memory import adapter
+from memory.adapter import Adapter
+from memory.embed import SentenceEmbedder
+from tests.chatbot.tiny import CHATML, chat_like, tiny_llama
+
+# -- the dialogues ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("talks", [make.english(), make.korean()], ids=["en", "ko"])
+def test_every_question_has_evidence_that_is_there_and_an_answer(talks: list[make.Talk]) -> None:
+    assert sum(len(talk.questions) for talk in talks) > 2500
+    for talk in talks:
+        count = sum(len(session) for session in talk.sessions)
+        assert count >= 8
+        assert len({turn.speaker for session in talk.sessions for turn in session}) >= 2
+        for question in talk.questions:
+            assert all(0 <= place < count for place in question.evidence), question
+            assert question.text and question.brief and question.reply
+
+
+def test_sessions_follow_one_another() -> None:
+    for talk in make.english():
+        times = [turn.at for session in talk.sessions for turn in session]
+        assert times == sorted(times)
+
+
+def test_short_chats_alternate_and_do_not_repeat_themselves() -> None:
+    openers = [said[0][0] for _, _, said in make.chats()]
+    assert len(openers) > 700
+    assert len(set(openers)) > 0.95 * len(openers)
+    for _, _, said in make.chats():
+        replies = [reply for _, reply in said]
+        assert len(set(replies)) == len(replies)
+
+
+def test_nothing_that_is_measured_is_trained_on() -> None:
+    folder = Path(make.__file__).parent / "evaluation"
+    asked = set(json.loads((folder / "openers.json").read_text("utf-8")))
+    names = set()
+    for path in folder.glob("recall_*.json"):
+        for sample in json.loads(path.read_text("utf-8")):
+            asked |= {one["question"] for one in sample["qa"]}
+            names |= {sample["conversation"]["speaker_a"], sample["conversation"]["speaker_b"]}
+    trained = {
+        question.text for talk in make.english() + make.korean() for question in talk.questions
+    }
+    trained |= {prompt for _, _, said in make.chats() for prompt, _ in said}
+    assert not asked & trained
+    speakers = {t.speaker for talk in make.english() for session in talk.sessions for t in session}
+    assert not (names - {"Assistant", "user"}) & speakers
+
+
+@pytest.mark.parametrize("language", ["en", "ko"])
+def test_answers_stand_among_the_memories(language: str, embedder: SentenceEmbedder) -> None:
+    talks = make.english() if language == "en" else make.korean()
+    talk = min(talks, key=lambda one: sum(len(session) for session in one.sessions))
+    examples = list(make.Maker(embedder, random.Random(1)).of_talk(talk))
+    turns = [turn for session in talk.sessions for turn in session]
+    assert len(examples) == len(talk.questions)
+    for example, question in zip(examples, talk.questions, strict=True):
+        window = example["messages"][-1]["content"]
+        if example["kind"] == f"answer, {language}":
+            for place in question.evidence:
+                assert turns[place].text.split()[0] in window
+        if example["kind"] in (f"taken out, {language}", f"other speaker, {language}"):
+            assert example["reply"] in (*make.UNKNOWN[language], *make.UNKNOWN_BRIEFLY[language])
+
+
+# -- the training ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def model() -> Any:
+    return tiny_llama(len(chat_like("gpt2", CHATML))).to(torch.bfloat16)
+
+
+def some_examples(count: int) -> list[train.Example]:
+    rng = random.Random(0)
+    made = []
+    for _ in range(count):
+        prompt = [rng.randrange(20, 60) for _ in range(rng.randrange(5, 30))]
+        made.append(train.Example((*prompt, 7, 8, 9, 2), len(prompt)))
+    return made
+
+
+def test_loss_is_that_of_the_replies_alone(model: Any) -> None:
+    batch = some_examples(3)
+    loss, count = train.loss_of(model, batch)
+    assert count == 12
+    each = []
+    for one in batch:
+        with torch.inference_mode():
+            logits = model(torch.tensor([one.ids])).logits[0].float()
+        chances = logits.log_softmax(-1)
+        each += [-chances[at - 1, one.ids[at]] for at in range(one.reply, len(one.ids))]
+    assert loss.item() == pytest.approx(float(sum(each)) / 12, rel=0.02)
+
+
+def test_batches_hold_every_example_once_and_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "TOKENS", 100)
+    examples = some_examples(30)
+    made = train.batches(examples, random.Random(1))
+    assert sorted(one.ids for batch in made for one in batch) == sorted(e.ids for e in examples)
+    for batch in made:
+        assert len(batch) * min(len(one.ids) for one in batch) <= 100
+
+
+def run(model: Any, tmp_path: Path, resume: Path | None = None, epochs: float = 30) -> None:
+    updates = train.adapt(model, 0)
+    arguments = argparse.Namespace(
+        examples=tmp_path / "examples.jsonl", epochs=epochs, minutes=None, resume=resume
+    )
+    assert train.train(model, updates, some_examples(12), some_examples(2), arguments, "base") == 0
+
+
+def test_what_was_trained_is_merged_into_the_model(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "RATE", 0.02)
+    plain = tiny_llama(len(chat_like("gpt2", CHATML)))
+    before = train.measure(model, some_examples(12))
+    run(model, tmp_path)
+    assert train.measure(model, some_examples(12)) < before - 0.4
+    Adapter(tmp_path / "gpt.safetensors", "").merge(plain)
+    ids = torch.tensor([some_examples(1)[0].ids])
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            plain(ids).logits.softmax(-1), model(ids).logits.float().softmax(-1), atol=0.05, rtol=0
+        )
+    run(tiny_llama(len(chat_like("gpt2", CHATML))), tmp_path, tmp_path / "examples.checkpoint")
+
+
+def test_only_the_built_in_model_gets_what_was_trained_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "trained", lambda name: tmp_path / name)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(
+        json.dumps({"origin": {"converted_from_sha256": "ab"}, "files": {}}), "utf-8"
+    )
+    train.save(train.adapt(tiny_llama(300), 0), "ab", tmp_path / "gpt.safetensors")
+    assert trained_for(ModelFiles("smollm2-135m", folder, "built-in")) is not None
+    assert trained_for(ModelFiles(str(folder), folder, "folder")) is None
+    train.save(train.adapt(tiny_llama(300), 0), "cd", tmp_path / "gpt.safetensors")
+    assert trained_for(ModelFiles("smollm2-135m", folder, "built-in")) is None
