@@ -226,10 +226,15 @@ def fenced(hits: Sequence[Hit], now: datetime) -> str:
         turn = hit.turn
         day = f"{turn.at.astimezone():%Y-%m-%d}"
         earlier = ", earlier" if hit.superseded_by is not None else ""
-        said = clip(_unfenced(resolved(clip(_unfenced(turn.text)), turn.at)))
+        said = told(turn)
         speaker = turn.speaker.title() if turn.speaker == turn.role else _unfenced(turn.speaker)
         lines.append(f'[{ago(turn.at, now)}, {day}{earlier}] {speaker}: "{said}"')
     return "\n".join([OPENING, *lines, CLOSING])
+
+
+def told(turn: Turn) -> str:
+    """What a turn says, as it is quoted: in one line, its days with their dates, clipped."""
+    return clip(_unfenced(resolved(clip(_unfenced(turn.text)), turn.at)))
 
 
 def _unfenced(text: str) -> str:
