@@ -4,8 +4,8 @@ data/dialogues holds conversations over months with questions, answers and the t
 in English and Korean, and short chats. Each conversation is stored in a memory of its own, each
 question is asked of it some time later, and what is recalled is quoted as chatbot/context.py quotes
 it. The turns that answer are among the memories, but for some examples, in which they are taken out
-or the question is asked about the other speaker: then the reply says that it isn't known. In Korean,
-of which the model knows next to nothing, a reply quotes: it copies the words and says when.
+or the question is asked about the other speaker: then the reply says that it isn't known. In
+Korean, of which the model knows next to nothing, a reply quotes: it copies the words and says when.
 
 FILE gets a line for each example: {"kind", "messages": [{"role", "content"}], "reply"}. Takes about
 ten minutes, most of it embedding.

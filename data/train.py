@@ -184,7 +184,11 @@ def train(
     rng = random.Random(0)
     trained = [p for update in updates.values() for p in update.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.01, fused=True)
-    plan = [batch for _ in range(math.ceil(arguments.epochs)) for batch in batches(drawn(learnt, rng), rng)]
+    plan = [
+        batch
+        for _ in range(math.ceil(arguments.epochs))
+        for batch in batches(drawn(learnt, rng), rng)
+    ]
     plan = plan[: int(len(plan) * arguments.epochs / math.ceil(arguments.epochs))]
     first, checkpoint = 0, arguments.examples.with_suffix(".checkpoint")
     if arguments.resume:

@@ -491,7 +491,8 @@ _MANNER = re.compile(
     r"|detail|step by step|english|korean)\b.*|(be|keep it) (brief|short|concise)\b.*)"
 )
 _MANNER_KOREAN = re.compile(  # often behind a question without its question mark
-    r"\s+((한|두|세) )?(짧게|간단히|간단하게|간략히|문장으로|한마디로|자세히|자세하게|한국어로|영어로)"
+    r"\s+((한|두|세) )?(짧게|간단히|간단하게|간략히|문장으로|한마디로|자세히|자세하게"
+    r"|한국어로|영어로)"
     r"\s*(답|대답|말|설명|얘기|이야기|알려|써)\S*(\s*(줘|줘요|주세요|줄래|달라)\S*)?[.!?~]*$"
 )
 _MANNER_WORDS = 8  # at most, of a sentence that only says how to answer

@@ -529,7 +529,10 @@ def test_what_is_worth_giving() -> None:
         ("여권 만들러 간 게 며칠이었죠 한 문장으로 말해 주세요", "여권 만들러 간 게 며칠이었죠"),
         ("Answer in a few words.", "Answer in a few words."),
         ("짧게 답해 줘", "짧게 답해 줘"),
-        ("I wrote a short answer. It was in English.", "I wrote a short answer. It was in English."),
+        (
+            "I wrote a short answer. It was in English.",
+            "I wrote a short answer. It was in English.",
+        ),
         ("Tell me what Ann said in English.", "Tell me what Ann said in English."),
     ],
 )
