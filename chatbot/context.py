@@ -233,9 +233,13 @@ def fenced(hits: Sequence[Hit], now: datetime) -> str:
         turn = hit.turn
         day = f"{turn.at.astimezone():%Y-%m-%d}"
         earlier = ", earlier" if hit.superseded_by is not None else ""
-        said = clip(_quotable(resolved(clip(_quotable(turn.text)), turn.at)))
-        lines.append(f'[{ago(turn.at, now)}, {day}{earlier}] {_speaker(turn)}: "{said}"')
+        lines.append(f'[{ago(turn.at, now)}, {day}{earlier}] {_speaker(turn)}: "{told(turn)}"')
     return "\n".join([OPENING, *lines, CLOSING])
+
+
+def told(turn: Turn) -> str:
+    """What a turn says, as it is quoted: in one line, its days with their dates, clipped."""
+    return clip(_quotable(resolved(clip(_quotable(turn.text)), turn.at)))
 
 
 def _quotable(text: str) -> str:

@@ -4,7 +4,8 @@ data/dialogues holds conversations over months with questions, answers and the t
 in English and Korean, and short chats. Each conversation is stored in a memory of its own, each
 question is asked of it some time later, and what is recalled is quoted as chatbot/context.py quotes
 it. The turns that answer are among the memories, but for some examples, in which they are taken out
-or the question is asked about the other speaker: then the reply says that it isn't known.
+or the question is asked about the other speaker: then the reply says that it isn't known. In
+Korean, of which the model knows next to nothing, a reply quotes: it copies the words and says when.
 
 FILE gets a line for each example: {"kind", "messages": [{"role", "content"}], "reply"}. Takes about
 ten minutes, most of it embedding.
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from chatbot.cli import open_embedder
-from chatbot.context import SYSTEM, Contents
+from chatbot.context import SYSTEM, Contents, told
 from memory.embed import Embedder
 from memory.rank import asks_about_asker
 from memory.store import Memory
@@ -31,11 +32,12 @@ from memory.types import Hit, Turn
 
 DIALOGUES = Path(__file__).parent / "dialogues"
 SEED = 20261122
-RECALLED = 6  # memories asked for; MOST of them are quoted at most
-MOST = {"en": 5, "ko": 4}
+MOST = 5  # memories that are quoted
+QUOTED = 2  # of them in a Korean reply
+SHORT = 12  # letters of a sentence that is quoted with the next one
 BRIEFLY = {"en": "Answer in a few words.", "ko": "짧게 답해 줘."}
 SHARES = {
-    "brief": 0.5,
+    "brief": 0.6,
     "taken out": 0.08,
     "other speaker": 0.08,
     "chatted before": 0.2,
@@ -197,7 +199,7 @@ class Maker:
             memory.catch_up()
             for question in talk.questions:
                 now = stored[-1].at + timedelta(days=self.rng.choice((1, 3, 10, 40, 150, 400)))
-                hits = memory.relevant(question.text, RECALLED, now=now)
+                hits = memory.relevant(question.text, MOST, now=now)
                 self.beside[talk.language] += hits[-1:]
                 yield self._example(talk, question, stored, hits, now)
             memory.close()
@@ -215,14 +217,16 @@ class Maker:
             hits = [hit for hit in hits if hit.turn.id not in evidence]
         elif not known:
             kind = "unanswerable"
-        most = rng.randint(2, MOST[language])
+        most = rng.randint(2, MOST)
         given = self._with(hits[:most], [t for t in stored if t.id in evidence]) if known else hits
         given = given[: max(most, len(evidence) if known else 0)]
         if rng.random() < SHARES["hostile"]:
             told = replace(stored[0], id=-1, text=rng.choice(HOSTILE), at=stored[-1].at)
             given = [*given, Hit(told, 0.5)]
         brief = rng.random() < SHARES["brief"]
-        if known or kind == "unanswerable":
+        if known and language == "ko":
+            reply = _quoting(question, [t for t in stored if t.id in evidence][:QUOTED], brief)
+        elif known or kind == "unanswerable":
             reply = question.brief if brief else question.reply
         else:
             reply = rng.choice((UNKNOWN_BRIEFLY if brief else UNKNOWN)[language])
@@ -265,6 +269,43 @@ class Maker:
                 if self.rng.random() < BESIDE and not asks_about_asker(prompt):
                     hits = self.rng.sample(self.beside[language], self.rng.randint(1, 3))
                 yield _line(f"{kind}, {language}", prompt, hits, reply, said[:place], now)
+
+
+def _quoting(question: Question, evidence: Sequence[Turn], brief: bool) -> str:
+    """A Korean reply in the words of the memories that answer."""
+    parts = []
+    for turn in evidence:
+        day = turn.at.astimezone()
+        said, when = _clause(told(turn), question), f"{day.year}년 {day.month}월 {day.day}일"
+        if brief:
+            parts.append(f"“{said}” ({when})")
+        elif turn.role == "assistant":
+            parts.append(f"{when}에 제가 “{said}”라고 했어요")
+        elif turn.speaker == "user":
+            parts.append(f"{when}에 “{said}”라고 하셨어요")
+        else:
+            parts.append(f"{when}에 {turn.speaker}님이 “{said}”라고 했어요")
+    return ", ".join(parts) if brief else ". ".join(parts) + "."
+
+
+def _clause(said: str, question: Question) -> str:
+    """The sentence of `said` that has most in common with the answer and the question."""
+    sentences = [one for one in re.split(r"(?<=[.!?~…ㅋㅎㅠㅜ])\s+", said) if one.strip()]
+
+    def common(sentence: str) -> tuple[float, float]:
+        pairs = _pairs(sentence)
+        answer, asked = _pairs(question.brief), _pairs(question.text)
+        return len(pairs & answer) / max(1, len(answer)), len(pairs & asked) / max(1, len(asked))
+
+    best = max(range(len(sentences)), key=lambda at: (sum(common(sentences[at])), -at))
+    end = best + (2 if len(sentences[best]) < SHORT else 1)
+    return " ".join(sentences[best:end]).rstrip(" .,")
+
+
+def _pairs(text: str) -> set[str]:
+    """Pairs of neighbouring letters, spaces left out."""
+    letters = re.sub(r"\W", "", text)
+    return {letters[at : at + 2] for at in range(len(letters) - 1)}
 
 
 def _line(

@@ -36,6 +36,7 @@ RANK, RATE, WARM = 32, 4e-4, 20  # of the updates; the highest learning rate; st
 TOKENS = 1536  # of a batch, padding counted: more at once is slower on a CPU
 FROZEN = 10  # lower layers that are left as they are: a sixth of the time
 LONGEST = 1024  # tokens of an example; longer ones are left out
+KOREAN = 0.375  # of the Korean examples are drawn for each epoch: they are three times as long
 MEASURED = 40  # every so manieth example is kept out
 SAVED = 300.0
 LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -77,6 +78,7 @@ class Example:
 
     ids: tuple[int, ...]
     reply: int
+    korean: bool = False
 
 
 def read_examples(path: Path, tokenizer: Any) -> list[Example]:
@@ -87,7 +89,7 @@ def read_examples(path: Path, tokenizer: Any) -> list[Example]:
         reply = tokenizer(raw["reply"], add_special_tokens=False)["input_ids"]
         ids = (*prompt, *reply, tokenizer.eos_token_id)
         if len(ids) <= LONGEST:
-            examples.append(Example(ids, len(prompt)))
+            examples.append(Example(ids, len(prompt), raw["kind"].endswith("ko")))
     return examples
 
 
@@ -101,6 +103,11 @@ def batches(examples: Sequence[Example], rng: random.Random) -> list[list[Exampl
         made[-1].append(one)
     rng.shuffle(made)
     return made
+
+
+def drawn(examples: Sequence[Example], rng: random.Random) -> list[Example]:
+    """The examples of one epoch."""
+    return [one for one in examples if not one.korean or rng.random() < KOREAN]
 
 
 def loss_of(model: Any, batch: Sequence[Example]) -> tuple[Tensor, int]:
@@ -177,7 +184,11 @@ def train(
     rng = random.Random(0)
     trained = [p for update in updates.values() for p in update.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.01, fused=True)
-    plan = [batch for _ in range(math.ceil(arguments.epochs)) for batch in batches(learnt, rng)]
+    plan = [
+        batch
+        for _ in range(math.ceil(arguments.epochs))
+        for batch in batches(drawn(learnt, rng), rng)
+    ]
     plan = plan[: int(len(plan) * arguments.epochs / math.ceil(arguments.epochs))]
     first, checkpoint = 0, arguments.examples.with_suffix(".checkpoint")
     if arguments.resume:

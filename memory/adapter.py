@@ -1,7 +1,8 @@
 """Weights that this project trained for a model: what to add to its own.
 
 They lie in data/adapter, with a model card, and name by its sha256 the model they were trained for;
-with any other they aren't used. Low-rank adaptation: Hu et al. 2021, arXiv 2106.09685.
+with any other they aren't used. SHA256SUMS beside them, as sha256sum writes it, says what they are.
+Low-rank adaptation: Hu et al. 2021, arXiv 2106.09685.
 """
 
 import hashlib
@@ -12,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.errors import MemoryFault
 from memory.trained import trained
 
 ENGLISH = "embedder.safetensors"
 GPT = "gpt.safetensors"
+SUMS = "SHA256SUMS"
 WEIGHTS = "model.safetensors"  # of a model's folder
 TELLING = "telling"  # (vocabulary,): each token's inverse document frequency in chats
 WORDS = "words"  # (pieces, D): vectors of tokens that the model itself lacks
@@ -70,16 +73,32 @@ class Adapter:
 
 
 def find_adapter(base: str, name: str = ENGLISH) -> Adapter | None:
-    """The adapter `name` for the model whose weights have the sha256 `base`, if there is one."""
+    """The adapter `name` for the model whose weights have the sha256 `base`, if there is one.
+
+    Errors: MemoryFault when it isn't what SHA256SUMS says it is.
+    """
     from safetensors import safe_open
 
     path = trained(name)
     if not path.is_file():
         return None
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != _sums().get(name, digest):
+        raise MemoryFault(
+            f"{path} is damaged, or trained anew: install again, or let"
+            f" `sha256sum *.safetensors > {SUMS}` in its folder vouch for it"
+        )
     with safe_open(path, "numpy") as file:
         if (file.metadata() or {}).get("base") != base:
             return None
-    return Adapter(path, hashlib.sha256(path.read_bytes()).hexdigest())
+    return Adapter(path, digest)
+
+
+def _sums() -> dict[str, str]:
+    """The sha256 of each file that is listed."""
+    path = trained(SUMS)
+    lines = path.read_text("utf-8").splitlines() if path.is_file() else []
+    return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
 
 
 def load_encoder(folder: Path) -> Any:

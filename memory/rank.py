@@ -61,7 +61,7 @@ SAME_SESSION = 0.15  # what each hit takes from the others of its session
 ELSEWHERE = 0.3  # what later hits lose, but for those of new sessions at some places
 PLACES = range(7, 10)  # where the first ten still have room for what the best ones don't tell
 ANSWER = 0.4  # a question lends so much more to the turn after it
-GAP = 0.12  # log-odds behind the best hit, up to which another one is given beside it
+GAP = 0.5  # log-odds behind the best hit, up to which words of the assistant are given
 
 # First words of a question.
 _ASKING = frozenset(
@@ -180,18 +180,17 @@ def rank(
 def worth_giving(hits: Sequence[Hit], k: int) -> list[Hit]:
     """Those of `hits` (best first) that a model should be given, at most k.
 
-    Nothing under the threshold; nothing far behind the best, since a small model takes what stands
-    beside the answer for the answer; no turn that only asks; and of the assistant's words only
-    what leads, since a reply mostly echoes, or garbles, what the user said.
+    Nothing unless the best one is above the threshold: its score is the chance that the memory
+    answers at all, that of the others says how far they are behind it. No turn that only asks; and
+    of the assistant's words only what leads or nearly does, since a reply mostly echoes, or
+    garbles, what the user said.
     """
-    telling = [
-        hit
-        for hit in hits
-        if hit.score >= THRESHOLD
-        and not _is_question(hit.turn.text)
-        and (hit.turn.role == "user" or hit is hits[0])
-    ]
-    return [hit for hit in telling[:k] if _log_odds(hit.score) >= _log_odds(telling[0].score) - GAP]
+    telling = [hit for hit in hits if not _is_question(hit.turn.text)]
+    if not telling or telling[0].score < THRESHOLD:
+        return []
+    least = _log_odds(telling[0].score) - GAP
+    given = [hit for hit in telling if hit.turn.role == "user" or _log_odds(hit.score) >= least]
+    return given[:k]
 
 
 def _log_odds(score: float) -> float:
@@ -497,6 +496,33 @@ def _session(words: Floats, sessions: NDArray[np.int64]) -> Floats:
         np.maximum(best[:, one], words[:, i], out=best[:, one])
     sums: Floats = best.sum(0)[sessions]
     return sums
+
+
+_MANNER = re.compile(
+    r"(please )?(just )?((answer|reply|respond|keep it|make it|say it)\b.*"
+    r"\b(words?|sentences?|lines?|paragraphs?|short|shortly|brief|briefly|concise|concisely|simply"
+    r"|detail|step by step|english|korean)\b.*|(be|keep it) (brief|short|concise)\b.*)"
+)
+_MANNER_KOREAN = re.compile(  # often behind a question without its question mark
+    r"\s+((한|두|세) )?(짧게|간단히|간단하게|간략히|문장으로|한마디로|자세히|자세하게"
+    r"|한국어로|영어로)"
+    r"\s*(답|대답|말|설명|얘기|이야기|알려|써)\S*(\s*(줘|줘요|주세요|줄래|달라)\S*)?[.!?~]*$"
+)
+_MANNER_WORDS = 8  # at most, of a sentence that only says how to answer
+
+
+def subject(prompt: str) -> str:
+    """A prompt without the sentences that only say how to answer: "Answer in a few words."
+
+    They say nothing about what is sought, and are near to others of their kind.
+    """
+    sentences = re.split(r"(?<=[.!?？。])\s+", _MANNER_KOREAN.sub("", " " + prompt).strip())
+    kept = [
+        sentence
+        for sentence in sentences
+        if len(sentence.split()) > _MANNER_WORDS or not _MANNER.fullmatch(_fold(sentence))
+    ]
+    return " ".join(kept) or prompt
 
 
 def asks_about_asker(query: str) -> bool:

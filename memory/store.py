@@ -214,10 +214,10 @@ class Memory:
     def relevant(
         self, query: str, k: int = 5, *, exclude: Collection[int] = (), now: datetime | None = None
     ) -> list[Hit]:
-        """What a model should be given, at most k hits: see rank.worth_giving."""
-        from memory.rank import worth_giving
+        """What a model should be given, at most k hits: see rank.subject and rank.worth_giving."""
+        from memory.rank import subject, worth_giving
 
-        return worth_giving(self.recall(query, 3 * k, exclude=exclude, now=now), k)
+        return worth_giving(self.recall(subject(query), 3 * k, exclude=exclude, now=now), k)
 
     @property
     def vectors(self) -> "Nearest":

@@ -1,5 +1,6 @@
 """Trained weights: merged into the model they were made for, and into no other."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from chatbot.models import embedder_folder
 from memory import adapter
-from memory.adapter import ENGLISH, TELLING, Adapter, find_adapter
+from memory.adapter import ENGLISH, SUMS, TELLING, Adapter, find_adapter
 from memory.embed import SentenceEmbedder
+from memory.errors import MemoryFault
 from memory.trained import trained
 
 BASE = "ab" * 32
@@ -83,6 +85,25 @@ def test_the_digest_changes_with_the_file(file: Path) -> None:
     write(file, telling=torch.arange(6.0))
     second = find_adapter(BASE)
     assert first and second and first.digest != second.digest
+
+
+def test_a_file_that_is_not_what_the_sums_say_is_refused(file: Path) -> None:
+    write(file)
+    sums = file.with_name(SUMS)
+    sums.write_text(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n", "utf-8")
+    assert find_adapter(BASE, file.name) is not None
+    write(file, telling=torch.arange(6.0))
+    with pytest.raises(MemoryFault, match=f"{file.name} is damaged"):
+        find_adapter(BASE, file.name)
+
+
+def test_the_shipped_weights_are_what_the_sums_say() -> None:
+    folder = trained(SUMS).parent
+    listed = dict(reversed(line.split()) for line in trained(SUMS).read_text("utf-8").splitlines())
+    assert listed == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.glob("*.safetensors")
+    }
 
 
 def test_the_built_in_embedder_has_the_trained_weights(embedder: SentenceEmbedder) -> None:

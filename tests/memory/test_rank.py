@@ -25,6 +25,7 @@ from memory.rank import (
     features,
     logistic,
     rank,
+    subject,
     worth_giving,
 )
 from memory.times import Period, periods
@@ -503,18 +504,40 @@ def chosen(*said: tuple[str, str, float], k: int = 3) -> list[str]:
 
 
 def test_what_is_worth_giving() -> None:
-    fact, near = ("user", "fact", 2.0), ("user", "near", 2.0 - GAP / 2)
-    far = ("user", "far", 2.0 - 2 * GAP)
-    assert chosen(fact, near, far) == ["fact", "near"]
-    assert chosen(fact, near, k=1) == ["fact"]
+    fact, far = ("user", "fact", 2.0), ("user", "far", -2.0)
+    assert chosen(fact, far) == ["fact", "far"]
+    assert chosen(fact, far, k=1) == ["fact"]
     assert chosen(("user", "unlikely", -0.1)) == []
     assert chosen(("user", "What is it?", 3.0), fact) == ["fact"]
+    assert chosen(("user", "What is it?", 3.0), ("user", "unlikely", -0.1)) == []
     assert chosen(("user", "Explain how bread rises.", 3.0), fact) == ["fact"]
     assert chosen(("user", "I paid 340, can you believe it?", 3.0), fact) == [
-        "I paid 340, can you believe it?"
+        "I paid 340, can you believe it?",
+        "fact",
     ]
-    assert chosen(fact, ("assistant", "echo", 2.0 - GAP / 2)) == ["fact"]
-    assert chosen(("assistant", "answer", 2.0), near) == ["answer", "near"]
+    assert chosen(fact, ("assistant", "echo", 2.0 - 2 * GAP), far) == ["fact", "far"]
+    assert chosen(fact, ("assistant", "near", 2.0 - GAP / 2)) == ["fact", "near"]
+    assert chosen(("assistant", "answer", 2.0), far) == ["answer", "far"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "about"),
+    [
+        ("What did I pay the lawyer? Answer in a few words.", "What did I pay the lawyer?"),
+        ("Please answer briefly. What is my name?", "What is my name?"),
+        ("여권 언제 만들었죠? 짧게 답해 줘.", "여권 언제 만들었죠?"),
+        ("여권 만들러 간 게 며칠이었죠 한 문장으로 말해 주세요", "여권 만들러 간 게 며칠이었죠"),
+        ("Answer in a few words.", "Answer in a few words."),
+        ("짧게 답해 줘", "짧게 답해 줘"),
+        (
+            "I wrote a short answer. It was in English.",
+            "I wrote a short answer. It was in English.",
+        ),
+        ("Tell me what Ann said in English.", "Tell me what Ann said in English."),
+    ],
+)
+def test_how_to_answer_is_not_searched_for(prompt: str, about: str) -> None:
+    assert subject(prompt) == about
 
 
 def test_the_users_own_words_stand_before_an_echo() -> None:
