@@ -61,7 +61,7 @@ SAME_SESSION = 0.15  # what each hit takes from the others of its session
 ELSEWHERE = 0.3  # what later hits lose, but for those of new sessions at some places
 PLACES = range(7, 10)  # where the first ten still have room for what the best ones don't tell
 ANSWER = 0.4  # a question lends so much more to the turn after it
-GAP = 0.5  # log-odds behind the best hit, up to which words of the assistant are given
+GAP = 0.25  # log-odds behind the best hit, up to which another one is given beside it
 
 # First words of a question.
 _ASKING = frozenset(
@@ -181,16 +181,14 @@ def worth_giving(hits: Sequence[Hit], k: int) -> list[Hit]:
     """Those of `hits` (best first) that a model should be given, at most k.
 
     Nothing unless the best one is above the threshold: its score is the chance that the memory
-    answers at all, that of the others says how far they are behind it. No turn that only asks; and
-    of the assistant's words only what leads or nearly does, since a reply mostly echoes, or
-    garbles, what the user said.
+    answers at all. Nothing far behind the best, since a small model takes what stands beside the
+    answer for the answer; and no turn that only asks.
     """
     telling = [hit for hit in hits if not _is_question(hit.turn.text)]
     if not telling or telling[0].score < THRESHOLD:
         return []
     least = _log_odds(telling[0].score) - GAP
-    given = [hit for hit in telling if hit.turn.role == "user" or _log_odds(hit.score) >= least]
-    return given[:k]
+    return [hit for hit in telling[:k] if _log_odds(hit.score) >= least]
 
 
 def _log_odds(score: float) -> float:

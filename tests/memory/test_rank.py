@@ -504,20 +504,19 @@ def chosen(*said: tuple[str, str, float], k: int = 3) -> list[str]:
 
 
 def test_what_is_worth_giving() -> None:
-    fact, far = ("user", "fact", 2.0), ("user", "far", -2.0)
-    assert chosen(fact, far) == ["fact", "far"]
-    assert chosen(fact, far, k=1) == ["fact"]
+    fact, near = ("user", "fact", 2.0), ("user", "near", 2.0 - GAP / 2)
+    far = ("user", "far", 2.0 - 2 * GAP)
+    assert chosen(fact, near, far) == ["fact", "near"]
+    assert chosen(fact, near, k=1) == ["fact"]
     assert chosen(("user", "unlikely", -0.1)) == []
     assert chosen(("user", "What is it?", 3.0), fact) == ["fact"]
     assert chosen(("user", "What is it?", 3.0), ("user", "unlikely", -0.1)) == []
     assert chosen(("user", "Explain how bread rises.", 3.0), fact) == ["fact"]
     assert chosen(("user", "I paid 340, can you believe it?", 3.0), fact) == [
-        "I paid 340, can you believe it?",
-        "fact",
+        "I paid 340, can you believe it?"
     ]
-    assert chosen(fact, ("assistant", "echo", 2.0 - 2 * GAP), far) == ["fact", "far"]
-    assert chosen(fact, ("assistant", "near", 2.0 - GAP / 2)) == ["fact", "near"]
-    assert chosen(("assistant", "answer", 2.0), far) == ["answer", "far"]
+    assert chosen(fact, ("assistant", "echo", 2.0 - 2 * GAP)) == ["fact"]
+    assert chosen(("assistant", "answer", 2.0), near) == ["answer", "near"]
 
 
 @pytest.mark.parametrize(
