@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Protocol
 from chatbot.errors import BadInput, ChatbotFault
 from chatbot.hints import nearest
 from chatbot.insight import slash
-from chatbot.rows import explanation, local, plan_lines, receipt_lines, several, turn_label
+from chatbot.rows import (
+    explanation,
+    local,
+    marks,
+    plan_lines,
+    receipt_lines,
+    several,
+    turn_label,
+)
 from chatbot.screen import Screen, clip, columns, safe, short_name
 from memory.types import Hit, Turn
 
@@ -427,7 +435,7 @@ def _pairs(session: Session, pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def _show_turn(session: Session, turn: Turn) -> None:
-    pin = "* " if turn.pinned else ""
+    pin = ("* " if turn.pinned else "") + "".join(f"({mark}) " for mark in marks(turn))
     label = f"{turn.id:>5}  {local(turn.at)}  {short_name(turn.speaker)}: "
     room = max(session.screen.width - columns(label) - len(pin), 20)
     session.screen.pair(f"{turn.id:>5}", label[7:] + pin + clip(safe(turn.text), room), 7)

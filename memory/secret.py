@@ -122,12 +122,18 @@ _RULES = (
         r"(?:gh[pousr]_[A-Za-z0-9_]{36,255}|github_pat_[A-Za-z0-9_]{36,255})",
         _drawn,
     ),
-    _Rule("GitLab token", ("gl",), r"gl(?:pat|oas|dt|rt|rtr|cbt|ptt|soat)-[\w.-]{20,300}", _drawn),
+    _Rule(
+        "GitLab token",
+        ("gl",),
+        r"gl(?:pat|oas|dt|rt|rtr|cbt|ptt|soat)-[A-Za-z0-9_-]{20,300}"
+        r"(?:\.[a-z0-9]{2}\.[a-z0-9]{9})?",
+        _drawn,
+    ),
     _Rule("Anthropic API key", ("sk-ant-",), r"sk-ant-[A-Za-z0-9_-]{20,250}", _drawn),
     _Rule(
         "OpenAI API key",
         ("sk-proj-", "sk-svcacct-", "sk-admin-", "T3BlbkFJ"),
-        r"sk-(?:(?:proj|svcacct|admin)-[A-Za-z0-9_-]{20,250}|\w{20}T3BlbkFJ\w{20})",
+        r"sk-(?:(?:proj|svcacct|admin)-[A-Za-z0-9_-]{20,250}|[A-Za-z0-9]{20}T3BlbkFJ[A-Za-z0-9]{20})",
         _drawn,
     ),
     _Rule("API key", ("sk-",), r"sk-[A-Za-z0-9_-]{20,250}", _unworded),
@@ -198,10 +204,7 @@ _NOT_BEFORE, _NOT_AFTER = r"(?<![A-Za-z0-9_-])", r"(?![A-Za-z0-9_-])"
 
 # Which rules a hint is for; those of KEY are looked for in lower case.
 _HINTS = tuple(
-    (hint, number)
-    for number, rule in enumerate(_RULES)
-    if rule.kind != KEY
-    for hint in rule.hints
+    (hint, number) for number, rule in enumerate(_RULES) if rule.kind != KEY for hint in rule.hints
 )
 
 
@@ -246,7 +249,7 @@ _NETWORKS = (
     ("6011", "6011", (16, 19)),  # Discover
     ("644", "659", (16, 19)),
     ("62", "62", (16, 17, 18, 19)),  # UnionPay
-    ("9", "9", (16,)),  # cards that are good in one country only, as in Korea
+    ("9", "9", (16,)),  # cards for one country, as Korea's: told only by their groups, too
 )
 
 
@@ -272,6 +275,8 @@ def _is_card(number: str) -> bool:
         first <= digits[: len(first)] <= last and len(digits) in lengths
         for first, last, lengths in _NETWORKS
     )
+    if digits[0] == "9" and len(number) == len(digits):
+        return False
     return known and len(set(digits)) > 2 and luhn(digits)
 
 
