@@ -103,14 +103,14 @@ _CALLED = (
     r"(?:access[ _-]?)?(?:key|token|secret)|bearer"
     r"|(?:api|액세스|접근|시크릿|비밀|인증|서비스)[ _-]?(?:키|토큰))"
 )
-_IS = r"[\"'`]?\s{0,3}(?:is|are|was|=>|[:=]|은|는|이|가)?\s{0,3}[\"'`]?"
+_IS = r"[\"'`]?\s{0,3}(?:(?:is|are|was)(?![A-Za-z0-9_])|=>|[:=]|은|는|이|가)?\s{0,3}[\"'`]?"
 
 _RULES = (
     _Rule(
         "private key",
         ("PRIVATE KEY",),
         r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
-        r"(?:[^-]{1,20000}-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
+        r"(?:(?:[^-]|-(?!----)){1,20000}-----END [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
         r"|(?:\s+[A-Za-z0-9+/=]{16,})+|\s*\Z)",
         lambda _: True,
         whole=False,

@@ -72,6 +72,10 @@ MADE: dict[str, list[Callable[[], str]]] = {
             + "-----END RSA PRIVATE KEY-----"
         ),
         lambda: "-----BEGIN PRIVATE KEY-----\n" + drawn(64),
+        lambda: (
+            "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC\n\n"
+            f"{drawn(64)}\n{drawn(22)}==\n-----END EC PRIVATE KEY-----"
+        ),
     ],
 }
 
