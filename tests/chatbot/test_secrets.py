@@ -163,12 +163,12 @@ def test_the_terminal_says_it_and_the_prompts_typed_before_lose_it(tmp_path: Pat
         terminal.wait_for_prompt()
         for typed in (KOREAN, f"/memory search {KEY}"):
             terminal.send(typed + ENTER)
-            terminal.wait_for("left out, as" if typed == KOREAN else "nothing found")
+            terminal.wait_for("left out, as" if typed == KOREAN else "cosine")
             terminal.wait_for_prompt()
         assert holding(tmp_path, CARD) == holding(tmp_path, KEY) == []
         assert LEFT_KOREAN in (home / "history").read_text("utf-8")
         terminal.send(CTRL_R + "카드번호")
-        terminal.wait_for(LEFT_KOREAN, 3)  # as it was shown, in the reply, and found again
+        terminal.wait_for(lambda terminal: terminal.lines.count(f"> {LEFT_KOREAN}") == 1)
         terminal.send(CTRL_D)
 
 

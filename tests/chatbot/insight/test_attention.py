@@ -1,5 +1,6 @@
 """Attention: as transformers computes it, merged into words, attributed to the window's parts."""
 
+import stat
 import io
 import json
 import math
@@ -597,5 +598,6 @@ def test_the_picture(folder: Path, home: Path, tmp_path: Path) -> None:
     arguments = ["attention", "--model", str(folder), "quick brown fox", "--plot", str(file)]
     assert CliRunner().invoke(cli, arguments).exit_code == 0
     assert "brown" in file.read_text(encoding="utf-8")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600  # it shows what was said
     refused = CliRunner().invoke(cli, [*arguments, "--heads"])
     assert "leave out --heads" in str(refused.exception)
