@@ -199,6 +199,8 @@ _RULES = (
     ),
 )
 
+KINDS = (*(rule.kind for rule in _RULES), CARD)
+
 _NOT_BEFORE, _NOT_AFTER = r"(?<![A-Za-z0-9_-])", r"(?![A-Za-z0-9_-])"
 
 

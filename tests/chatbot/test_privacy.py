@@ -167,7 +167,7 @@ def prompts(terminal: Terminal) -> int:
 
 @linux
 def test_a_whole_chat_opens_no_socket_and_leaves_no_private_byte(tmp_path: Path) -> None:
-    """The real program at a terminal, with the built-in models: talk, look inside, forget, leave."""
+    """The real program at a terminal, with the built-in models: talk, look inside, forget."""
     home, spare = tmp_path / "home", tmp_path / "spare"
     spare.mkdir()
     places = {"CHATBOT_HOME": str(home), "TMPDIR": str(spare), "SQLITE_TMPDIR": str(spare)}

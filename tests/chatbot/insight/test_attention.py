@@ -1,9 +1,9 @@
 """Attention: as transformers computes it, merged into words, attributed to the window's parts."""
 
-import stat
 import io
 import json
 import math
+import stat
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
