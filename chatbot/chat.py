@@ -79,8 +79,8 @@ class Chat:
         """
         if not prompt.strip():
             raise BadInput("the prompt is empty: write something")
-        self._lose_forgotten()
-        given, prompt = prompt, self._kept(prompt)
+        self.lose_forgotten()
+        given, prompt = prompt, self.kept(prompt)
         hits, missed, seconds = self._recall(prompt)
         window = self._pack(prompt, hits, missed, self.history)
         asked = self._log.append(
@@ -94,7 +94,7 @@ class Chat:
 
     def regenerate(self, stop: threading.Event | None = None) -> Iterator[str]:
         """Take the last reply back and generate another one to the same prompt."""
-        self._lose_forgotten()
+        self.lose_forgotten()
         asked, replies = self._last_exchange()
         before = self.history[: self.history.index(asked)]
         hits, missed, seconds = self._recall(asked.text)
@@ -144,9 +144,29 @@ class Chat:
         """Delete turns for good, out of this conversation's window too. Errors: UnknownTurn."""
         receipt = forget(self.memory, self.settings.history, ids)
         self._pins = tuple(hit for hit in self._pins if hit.turn.id not in ids)
-        self._lose_forgotten()
+        self.lose_forgotten()
         self.last = None
         return receipt
+
+    def lose_forgotten(self) -> None:
+        """Leave out of the window what was forgotten, by another process perhaps."""
+        standing = self._log.standing(turn.id for turn in self.history)
+        if len(standing) < len(self.history):
+            self._left -= sum(turn.id not in standing for turn in self.history[: self._left])
+            self.history = [turn for turn in self.history if turn.id in standing]
+            self.last = None
+        if self.last is not None:
+            given = {hit.turn.id for hit in self.last.hits}
+            if given - self.memory.log.standing(given):
+                self.last = None
+
+    def kept(self, text: str) -> str:
+        """`text` as it may be stored: without what looks like a secret, if the user says so."""
+        if self.settings.secrets != "mask":
+            return text
+        from memory import secret  # which the start needn't wait for
+
+        return secret.mask(text)
 
     def pin(self, id_: int) -> None:
         """Let a turn come with every prompt. Errors: UnknownTurn."""
@@ -240,22 +260,6 @@ class Chat:
                 engine.warm(front, stop)
 
     # -- the steps of a turn --------------------------------------------------------------------
-
-    def _lose_forgotten(self) -> None:
-        """Leave out of the window what was forgotten, by another process perhaps."""
-        standing = self._log.standing(turn.id for turn in self.history)
-        if len(standing) < len(self.history):
-            self._left -= sum(turn.id not in standing for turn in self.history[: self._left])
-            self.history = [turn for turn in self.history if turn.id in standing]
-            self.last = None
-
-    def _kept(self, text: str) -> str:
-        """`text` as it may be stored: without what looks like a secret, if the user says so."""
-        if self.settings.secrets != "mask":
-            return text
-        from memory import secret  # which the start needn't wait for
-
-        return secret.mask(text)
 
     def _tell_of_secrets(self, given: str, asked: Turn) -> None:
         """Say that a prompt held what looks like a secret, and what became of it."""
@@ -365,7 +369,7 @@ class Chat:
                     status = "interrupted" if piece.finish == "interrupted" else "complete"
                     usage = piece.usage
                 if time.monotonic() - saved >= SAVE_EVERY:
-                    self._log.save_draft(draft, self._kept(text))
+                    self._log.save_draft(draft, self.kept(text))
                     saved = time.monotonic()
                 if piece.text:
                     yield piece.text
@@ -375,7 +379,7 @@ class Chat:
         finally:
             seed = usage.seed if usage else decoding.seed
             used = () if self.private else window.hits
-            said = self._kept(text)
+            said = self.kept(text)
             reply = self._log.finish_reply(draft, said, status, seed=seed, used=used)
             self.history.append(reply)
             self.last = Exchange(asked, reply, window.hits, window, usage, seconds)

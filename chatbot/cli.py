@@ -724,6 +724,10 @@ def rename(options: Options, conversation_id: int, title: str) -> None:
     """Give a conversation another title."""
     if not title.strip():
         raise BadInput("the title is empty: give some words")
+    from memory.secret import mask
+
+    if options.settings().secrets == "mask":
+        title = mask(title)
     with open_memory(options) as store:
         store.log.rename(conversation_id, title.strip())
 

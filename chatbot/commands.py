@@ -27,6 +27,7 @@ from chatbot.rows import (
     turn_label,
 )
 from chatbot.screen import Screen, clip, columns, safe, short_name
+from memory.errors import MemoryFault
 from memory.types import Hit, Turn
 
 if TYPE_CHECKING:
@@ -93,7 +94,10 @@ def run(session: Session, line: str) -> Outcome | None:
     name, _, argument = line[1:].partition(" ")
     if "\n" in name:
         name, _, argument = line[1:].partition("\n")
-    return find(name).run(session, argument.strip())
+    command = find(name)
+    with suppress(MemoryFault):  # a command that needs the memory tells of it itself
+        session.chat.lose_forgotten()
+    return command.run(session, argument.strip())
 
 
 def find(name: str) -> Command:
@@ -373,6 +377,7 @@ def _rename(session: Session, argument: str) -> None:
         raise BadInput("a private conversation isn't stored, so it has no title")
     if chat.conversation is None:
         raise BadInput("this conversation has no turn yet: say something first")
+    argument = chat.kept(argument)
     chat.memory.log.rename(chat.conversation, " ".join(argument.split()))
     session.screen.note(f"conversation {chat.conversation} is now called {clip(argument, 60)}")
 

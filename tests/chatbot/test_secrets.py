@@ -19,6 +19,7 @@ from memory.store import Memory
 from tests.chatbot.scripted_chat import open_chat
 from tests.chatbot.terminal_driver import CTRL_D, CTRL_R, ENTER, Terminal
 from tests.chatbot.test_cli import good, line_of, rows, run
+from tests.chatbot.test_commands import Session
 from tests.memory.test_forgetting import Drawn
 from tests.memory.test_secret import card, drawn, grouped
 
@@ -83,16 +84,21 @@ def test_a_prompt_that_holds_one_is_stored_and_told_of(
 
 @both
 def test_left_out_it_is_in_no_file_nor_in_the_window(
-    tmp_path: Path, chats: list[Chat], said: str, left: str, kind: str, hidden: str
+    home: Path, tmp_path: Path, chats: list[Chat], said: str, left: str, kind: str, hidden: str
 ) -> None:
-    home = tmp_path / "home"
     settle(home, "mask")
     chat = chat_in(home, chats)
     assert "".join(chat.turn(said)) == f"You said: {left}"  # what the model was shown
     assert [turn.text for turn in chat.memory.log.turns()] == [left, f"You said: {left}"]
     assert chat.notices() == [f"left out, as `secrets` in settings.toml says: {kind}"]
     assert "".join(chat.regenerate()) == f"You said: {left}"
+    command = Session(chat)
+    command.run(f"/rename about {hidden}")
+    command.run(f"/export {home}/talk.md")
+    assert left in (home / "talk.md").read_text("utf-8")
     assert chat.undo() == left
+    good(home, "conversations", "rename", "1", f"{hidden}, 그것")
+    assert "left out]" in chat.memory.log.conversation(1).title
     assert holding(tmp_path, hidden) == []
 
 
