@@ -79,11 +79,14 @@ class Chat:
         """
         if not prompt.strip():
             raise BadInput("the prompt is empty: write something")
+        self.lose_forgotten()
+        given, prompt = prompt, self.kept(prompt)
         hits, missed, seconds = self._recall(prompt)
         window = self._pack(prompt, hits, missed, self.history)
         asked = self._log.append(
             self.conversation, "user", prompt, speaker=USER, at=datetime.now(UTC)
         )
+        self._tell_of_secrets(given, asked)
         self.conversation = asked.conversation
         self.history.append(asked)
         yield from self._reply(asked, window, seconds, stop)
@@ -91,6 +94,7 @@ class Chat:
 
     def regenerate(self, stop: threading.Event | None = None) -> Iterator[str]:
         """Take the last reply back and generate another one to the same prompt."""
+        self.lose_forgotten()
         asked, replies = self._last_exchange()
         before = self.history[: self.history.index(asked)]
         hits, missed, seconds = self._recall(asked.text)
@@ -140,11 +144,29 @@ class Chat:
         """Delete turns for good, out of this conversation's window too. Errors: UnknownTurn."""
         receipt = forget(self.memory, self.settings.history, ids)
         self._pins = tuple(hit for hit in self._pins if hit.turn.id not in ids)
-        if not self.private:
-            self._left -= sum(turn.id in ids for turn in self.history[: self._left])
-            self.history = [turn for turn in self.history if turn.id not in ids]
+        self.lose_forgotten()
         self.last = None
         return receipt
+
+    def lose_forgotten(self) -> None:
+        """Leave out of the window what was forgotten, by another process perhaps."""
+        standing = self._log.standing(turn.id for turn in self.history)
+        if len(standing) < len(self.history):
+            self._left -= sum(turn.id not in standing for turn in self.history[: self._left])
+            self.history = [turn for turn in self.history if turn.id in standing]
+            self.last = None
+        if self.last is not None:
+            given = {hit.turn.id for hit in self.last.hits}
+            if given - self.memory.log.standing(given):
+                self.last = None
+
+    def kept(self, text: str) -> str:
+        """`text` as it may be stored: without what looks like a secret, if the user says so."""
+        if self.settings.secrets != "mask":
+            return text
+        from memory import secret  # which the start needn't wait for
+
+        return secret.mask(text)
 
     def pin(self, id_: int) -> None:
         """Let a turn come with every prompt. Errors: UnknownTurn."""
@@ -239,6 +261,24 @@ class Chat:
 
     # -- the steps of a turn --------------------------------------------------------------------
 
+    def _tell_of_secrets(self, given: str, asked: Turn) -> None:
+        """Say that a prompt held what looks like a secret, and what became of it."""
+        if self.settings.secrets == "keep":
+            return
+        from memory import secret
+
+        kinds = secret.kinds(given)
+        if not kinds:
+            return
+        if asked.text != given:
+            left = f"left out, as `secrets` in settings.toml says: {secret.named(kinds)}"
+            self._notices.append(left)
+        elif not self.private:
+            self._notices.append(
+                f"this looks like {secret.named(kinds)}: `memory forget {asked.id}` removes it;"
+                ' `secrets = "mask"` in settings.toml leaves such things out, "keep" says nothing'
+            )
+
     def _recall(self, prompt: str) -> tuple[list[Hit], bool, float]:
         """The memories above the threshold, whether the prompt asks for one and there is none, and
         the seconds it took.
@@ -329,7 +369,7 @@ class Chat:
                     status = "interrupted" if piece.finish == "interrupted" else "complete"
                     usage = piece.usage
                 if time.monotonic() - saved >= SAVE_EVERY:
-                    self._log.save_draft(draft, text)
+                    self._log.save_draft(draft, self.kept(text))
                     saved = time.monotonic()
                 if piece.text:
                     yield piece.text
@@ -339,7 +379,8 @@ class Chat:
         finally:
             seed = usage.seed if usage else decoding.seed
             used = () if self.private else window.hits
-            reply = self._log.finish_reply(draft, text, status, seed=seed, used=used)
+            said = self.kept(text)
+            reply = self._log.finish_reply(draft, said, status, seed=seed, used=used)
             self.history.append(reply)
             self.last = Exchange(asked, reply, window.hits, window, usage, seconds)
 

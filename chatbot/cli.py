@@ -33,6 +33,7 @@ from chatbot.rows import (
     explanation,
     hit_row,
     local,
+    marks,
     plan_lines,
     plan_row,
     receipt_lines,
@@ -357,15 +358,28 @@ def search(
 @click.option("-n", "count", type=number, default=20, show_default=True)
 @click.option("--conversation", type=number, metavar="ID")
 @click.option("--pinned", is_flag=True, help="Only pinned turns.")
+@click.option("--secrets", is_flag=True, help="Only what looks like a key or card number.")
 @json_option
 @home_option
 @click.pass_obj
 def list_turns(
-    options: Options, count: int, conversation: int | None, pinned: bool, as_json: bool
+    options: Options,
+    count: int,
+    conversation: int | None,
+    pinned: bool,
+    secrets: bool,
+    as_json: bool,
 ) -> None:
-    """The newest turns, the last one at the end."""
+    """The newest turns, the last one at the end.
+
+    What looks like a key or card number is marked, as (card number?).
+    """
     with open_memory(options) as store:
-        turns = store.log.turns(conversation, pinned=pinned, limit=count)
+        turns = store.log.turns(conversation, pinned=pinned, limit=None if secrets else count)
+    if secrets:
+        from memory.secret import kinds
+
+        turns = [turn for turn in turns if kinds(turn.text)][-count:]
     _print_rows(turns, turn_row, turn_line, as_json)
 
 
@@ -388,6 +402,7 @@ def show(options: Options, turn_id: int, as_json: bool) -> None:
         model = short_name(turn.model)
         made = f", {model}, {json.dumps(turn.decoding)}, seed {turn.seed}"
     pinned = ", pinned" if turn.pinned else ""
+    pinned += "".join(f", {mark}" for mark in marks(turn))
     click.echo(f"turn {turn.id}, conversation {turn.conversation}, {turn.status}{pinned}{made}")
     click.echo(f"{local(turn.at)}  {short_name(turn.speaker)}\n\n{safe(turn.text)}")
     for hit in hits:
@@ -634,17 +649,37 @@ def export_memory(options: Options, file: Path | None, conversation: int | None)
 @home_option
 @click.pass_obj
 def import_memory(options: Options, file: Any) -> None:
-    """Read turns from JSON lines (`-` is standard input), all or none."""
+    """Read turns from JSON lines (`-` is standard input), all or none.
+
+    What looks like a key or card number is treated as `secrets` in settings.toml says.
+    """
     from memory.errors import TransferFault
+    from memory.secret import mask
     from memory.transfer import import_turns
 
     try:
         lines = file.read().decode("utf-8-sig").split("\n")  # U+2028 ends no line here
     except UnicodeDecodeError as error:
         raise TransferFault(f"{file.name} isn't UTF-8: convert it first") from error
+    secrets = options.settings().secrets
+    found = set()
+
+    def keep(text: str) -> str:
+        masked = mask(text)
+        if masked != text:
+            found.add(text)
+        return masked if secrets == "mask" else text
+
     with open_memory(options) as store:
-        turns, conversations = import_turns(store.log, lines)
+        turns, conversations = import_turns(store.log, lines, keep)
     click.echo(f"imported {turns} turns in {conversations} conversations")
+    if found and secrets == "mask":
+        click.echo(f"left keys or card numbers out of {several(len(found), 'text')}")
+    elif found and secrets == "flag":
+        click.echo(
+            f"what looks like a key or card number is in {several(len(found), 'text')}:"
+            " `chatbot memory list --secrets` shows them"
+        )
 
 
 # -- chatbot conversations ------------------------------------------------------------------------
@@ -689,6 +724,10 @@ def rename(options: Options, conversation_id: int, title: str) -> None:
     """Give a conversation another title."""
     if not title.strip():
         raise BadInput("the title is empty: give some words")
+    from memory.secret import mask
+
+    if options.settings().secrets == "mask":
+        title = mask(title)
     with open_memory(options) as store:
         store.log.rename(conversation_id, title.strip())
 

@@ -17,8 +17,17 @@ from typing import TYPE_CHECKING, Protocol
 from chatbot.errors import BadInput, ChatbotFault
 from chatbot.hints import nearest
 from chatbot.insight import slash
-from chatbot.rows import explanation, local, plan_lines, receipt_lines, several, turn_label
+from chatbot.rows import (
+    explanation,
+    local,
+    marks,
+    plan_lines,
+    receipt_lines,
+    several,
+    turn_label,
+)
 from chatbot.screen import Screen, clip, columns, safe, short_name
+from memory.errors import MemoryFault
 from memory.types import Hit, Turn
 
 if TYPE_CHECKING:
@@ -85,7 +94,10 @@ def run(session: Session, line: str) -> Outcome | None:
     name, _, argument = line[1:].partition(" ")
     if "\n" in name:
         name, _, argument = line[1:].partition("\n")
-    return find(name).run(session, argument.strip())
+    command = find(name)
+    with suppress(MemoryFault):  # a command that needs the memory tells of it itself
+        session.chat.lose_forgotten()
+    return command.run(session, argument.strip())
 
 
 def find(name: str) -> Command:
@@ -365,6 +377,7 @@ def _rename(session: Session, argument: str) -> None:
         raise BadInput("a private conversation isn't stored, so it has no title")
     if chat.conversation is None:
         raise BadInput("this conversation has no turn yet: say something first")
+    argument = chat.kept(argument)
     chat.memory.log.rename(chat.conversation, " ".join(argument.split()))
     session.screen.note(f"conversation {chat.conversation} is now called {clip(argument, 60)}")
 
@@ -427,7 +440,7 @@ def _pairs(session: Session, pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def _show_turn(session: Session, turn: Turn) -> None:
-    pin = "* " if turn.pinned else ""
+    pin = ("* " if turn.pinned else "") + "".join(f"({mark}) " for mark in marks(turn))
     label = f"{turn.id:>5}  {local(turn.at)}  {short_name(turn.speaker)}: "
     room = max(session.screen.width - columns(label) - len(pin), 20)
     session.screen.pair(f"{turn.id:>5}", label[7:] + pin + clip(safe(turn.text), room), 7)

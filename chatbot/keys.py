@@ -83,6 +83,7 @@ class InputLine:
         self.touched = False
         self.counted = ""  # how much is remembered, for the toolbar
         self.pasted = False  # the line begins with pasted text
+        self._history = _History(self, chat.settings.history)
         self._session: PromptSession[str] = PromptSession(
             [("class:prompt", PROMPT)],
             multiline=True,
@@ -90,12 +91,13 @@ class InputLine:
             key_bindings=_bindings(self),
             completer=_Completer(self),
             complete_while_typing=Condition(self._may_be_command),
-            history=_History(self, chat.settings.history),
+            history=self._history,
             bottom_toolbar=self._toolbar,
             style=STYLE,
             input_processors=[_Safe()],
         )
         self._session.default_buffer.on_text_changed += self._changed
+        self._session.app.key_processor.before_key_press += self._renew_history
         self._session.app.before_render += self._make_room
         self._session.app.after_render += self._rendered
         self._fresh = False  # the line was drawn since `read` began
@@ -103,6 +105,7 @@ class InputLine:
 
     def read(self, prefill: str = "") -> Typed | None:
         self.touched = self.pasted = self._fresh = False
+        self._history.renew()
         loading = not self.chat.ready
         try:
             # A slash that comes back was not typed as a command.
@@ -123,6 +126,13 @@ class InputLine:
     def _changed(self, buffer: Buffer) -> None:
         self.touched = self.touched or bool(buffer.text)
         self.pasted = self.pasted and buffer.text.startswith("/")
+
+    def _renew_history(self, _: object) -> None:
+        """Lose what was forgotten meanwhile, before a key can bring it back."""
+        if gone := self._history.renew():
+            buffer = self._session.default_buffer
+            kept = Document() if buffer.text in gone else buffer.document
+            buffer.reset(Document(kept.text, kept.cursor_position))
 
     def _may_be_command(self) -> bool:
         return self._session.default_buffer.text.startswith("/") and not self.pasted
@@ -250,29 +260,66 @@ class _Completer(Completer):
 
 
 class _History(FileHistory):
-    """Prompts typed before, in a file for the user's eyes only; private ones are left out."""
+    """Prompts typed before, in a file for the user's eyes only.
+
+    Private ones are kept in this process, and only while the private conversation lasts. What
+    leaves the file, forgotten by this process or another, is lost here, too.
+    """
 
     def __init__(self, line: InputLine, path: Path) -> None:
         self._line = line
         self._path = path
+        self._seen: tuple[int, int] | None = None  # the file's state when it was last read
+        self._private: list[str] = []
+        self._unwritten: list[str] = []  # the file can't be written to
         super().__init__(path)
 
     def load_history_strings(self) -> Iterable[str]:
+        self._seen = self._state()
         with suppress(OSError):
             return list(super().load_history_strings())
         return []
 
     def append_string(self, string: str) -> None:
+        if self._line.chat.settings.secrets == "mask":
+            from memory.secret import mask  # which the start needn't wait for
+
+            string = mask(string)
+        string = string.encode("utf-8", "replace").decode("utf-8")
         # Called back later, a pasted slash must not become a command.
         super().append_string("/" + string if self._line.pasted else string)
 
     def store_string(self, string: str) -> None:
         if self._line.chat.private:
+            self._private.append(string)
             return
-        with suppress(OSError):  # a read-only home: this session's history is kept in memory
+        before = self._state()
+        try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
-            super().store_string(string.encode("utf-8", "replace").decode("utf-8"))
+            super().store_string(string)
+        except OSError:  # a read-only home: this session's history is kept in memory
+            self._unwritten.append(string)
+        if before == self._seen:  # else somebody else has written, and `renew` must see it
+            self._seen = self._state()
+
+    def renew(self) -> set[str]:
+        """Lose the prompts that have left the file, and private ones afterwards; return them."""
+        over = bool(self._private) and not self._line.chat.private
+        if not self._loaded or not (over or self._state() != self._seen):
+            return set()
+        if over:
+            self._private.clear()
+        kept = {*self.load_history_strings(), *self._private, *self._unwritten}
+        gone = set(self._loaded_strings) - kept
+        self._loaded_strings = [string for string in self._loaded_strings if string in kept]
+        return gone
+
+    def _state(self) -> tuple[int, int] | None:
+        with suppress(OSError):
+            state = self._path.stat()
+            return state.st_mtime_ns, state.st_size
+        return None
 
 
 class DumbLine:

@@ -66,6 +66,7 @@ def turn_row(turn: Turn) -> dict[str, Any]:
         "pinned": turn.pinned,
         "model": turn.model,
         "seed": turn.seed,
+        "secrets": _secrets(turn),
     }
 
 
@@ -134,7 +135,19 @@ def turn_label(turn: Turn) -> str:
     pin = ", pinned" if turn.pinned else ""
     status = "" if turn.status == "complete" else f", {turn.status}"
     where = f"conversation {turn.conversation}"
-    return f"turn {turn.id}, {local(turn.at)}, {short_name(turn.speaker)}, {where}{pin}{status}"
+    which = f"turn {turn.id}, {local(turn.at)}, {short_name(turn.speaker)}, {where}{pin}{status}"
+    return which + "".join(f", {mark}" for mark in marks(turn))
+
+
+def marks(turn: Turn) -> list[str]:
+    """What looks like a secret in a turn, as `card number?`."""
+    return [f"{kind}?" for kind in _secrets(turn)]
+
+
+def _secrets(turn: Turn) -> list[str]:
+    from memory.secret import kinds
+
+    return list(kinds(turn.text))
 
 
 def conversation_row(conversation: Conversation) -> dict[str, Any]:
@@ -160,8 +173,9 @@ def turn_line(turn: Turn, whole: bool = False) -> str:
         text = text[: LINE - 1] + "…"
     pinned = " (pinned)" if turn.pinned else ""
     broken = f" ({turn.status})" if turn.status != "complete" else ""
+    flags = "".join(f" ({mark})" for mark in marks(turn))
     speaker = short_name(turn.speaker)
-    return f"{turn.id:6}  {local(turn.at)}  {speaker}{pinned}{broken}: {safe(text)}"
+    return f"{turn.id:6}  {local(turn.at)}  {speaker}{pinned}{broken}{flags}: {safe(text)}"
 
 
 def several(count: int, thing: str) -> str:
@@ -202,6 +216,8 @@ def receipt_row(receipt: "Receipt", left: Sequence[Turn] = ()) -> dict[str, Any]
 
 def receipt_lines(receipt: "Receipt", left: Sequence[Turn] = ()) -> Iterator[str]:
     """What was forgotten, and what a look through all files found."""
+    from memory.traces import LEAST
+
     yield f"forgot {several(receipt.turns, 'turn')}"
     counted = (
         (receipt.vectors, "vector"),
@@ -218,6 +234,9 @@ def receipt_lines(receipt: "Receipt", left: Sequence[Turn] = ()) -> Iterator[str
     stay = sorted({*receipt.kept, *(turn.id for turn in left)})
     if stay:
         yield f"turn {', '.join(map(str, stay))} still says it"
+    if receipt.short:
+        which = ", ".join(map(str, receipt.short))
+        yield f"too short to look for (under {LEAST} bytes, or no words): the text of turn {which}"
     looked = (
         f"looked through {several(receipt.scanned, 'file')} ({receipt.size / 1e6:.1f} MB) for"
         f" {several(receipt.pieces, 'piece')} of text, words and vectors:"

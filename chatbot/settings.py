@@ -21,7 +21,7 @@ class Settings:
     """What a session starts with; slash commands change it while the session lasts.
 
     `system` None means the system prompt of chatbot/context.py. `memories` is how many recalled
-    turns a reply is given at most; with `recall` off it is given none.
+    turns a reply is given at most; with `recall` off it is given none. `secrets` is one of SECRETS.
     """
 
     home: Path
@@ -30,6 +30,7 @@ class Settings:
     system: str | None = None
     memories: int = 5
     recall: bool = True
+    secrets: str = "flag"
 
     @property
     def database(self) -> Path:
@@ -41,12 +42,19 @@ class Settings:
         return self.home / "history"
 
 
+# What to do about keys and card numbers in what is said: say so, leave them out, say nothing.
+SECRETS = ("flag", "mask", "keep")
+
 # What settings.toml may hold, with the type of each value; [decoding] takes the keys of /set.
 KEYS: Mapping[str, tuple[type, str]] = {
     "model": (str, "the model, as for --model"),
     "strategy": (str, "greedy, beam or sample"),
     "system": (str, "the system prompt"),
     "memories": (int, "how many recalled turns a reply is given at most (0 to 50)"),
+    "secrets": (
+        str,
+        "keys and card numbers in what is said: flag (say so), mask (leave them out) or keep",
+    ),
     "decoding": (dict, "a table of the keys that /set takes"),
 }
 
@@ -88,6 +96,10 @@ def load_settings(
     settings.memories = stored.get("memories", settings.memories)
     if not 0 <= settings.memories <= 50:
         raise BadInput(f"settings.toml: memories is {settings.memories}: give 0 to 50")
+    settings.secrets = stored.get("secrets", settings.secrets)
+    if settings.secrets not in SECRETS:
+        near = nearest(settings.secrets, SECRETS)
+        raise BadInput(f"settings.toml: secrets is {settings.secrets!r}{near}")
     return settings
 
 

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 
 from chatbot import commands, decoding, settings  # noqa: E402
 from chatbot.cli import cli  # noqa: E402
+from memory import secret  # noqa: E402
 
 FILES = ("README.md", "docs/commands.md")
 PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -79,12 +80,17 @@ def settings_file() -> str:
     return markdown_table(("key", "what it is"), rows)
 
 
+def secret_kinds() -> str:
+    return ", ".join(sorted(set(secret.KINDS), key=str.casefold)) + "."
+
+
 PARTS = {
     "command_help": command_help,
     "slash_commands": slash_commands,
     "keys": keys,
     "decoding_settings": decoding_settings,
     "settings_file": settings_file,
+    "secret_kinds": secret_kinds,
 }
 
 

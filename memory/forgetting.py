@@ -62,7 +62,8 @@ class Receipt:
     `turns` counts them; `vectors`, `words`, `links` (replies and the memories they were given) and
     `pins` are rows that went with them; `titles` changed, `prompts` typed before and `files` of
     text were blanked. `before` and `remains` are what was found before and afterwards of `pieces`
-    pieces, in `scanned` files of `size` bytes. `kept` are turns that stay and hold a line of it.
+    pieces, in `scanned` files of `size` bytes. `kept` are turns that stay and hold a line of it;
+    the texts of `short` are too short to be told from others' bytes, and weren't looked for.
     """
 
     turns: int
@@ -79,6 +80,7 @@ class Receipt:
     size: int
     kept: tuple[int, ...]
     remains: tuple[Remnant, ...]
+    short: tuple[int, ...] = ()
 
     @property
     def clean(self) -> bool:
@@ -237,6 +239,11 @@ def _lines(
     return found, repeating
 
 
+def _has_lines(text: str) -> bool:
+    """Whether a text has a line with words in it that is long enough to look for."""
+    return any(words.tokenize(line) for line in traces.lines(text))
+
+
 def _unworded(connection: sa.Connection, ids: set[int]) -> list[tuple[int, str]]:
     """The turns but `ids` that the word index doesn't have: taken back, or yet to be indexed."""
     rows = connection.exec_driver_sql(_UNWORDED).all()
@@ -327,6 +334,7 @@ def forget(
         size=after.size,
         kept=doomed.repeating,
         remains=_remains(memory, after, left, doomed.tokens),
+        short=tuple(turn.id for turn in doomed.turns if not _has_lines(turn.text)),
     )
 
 

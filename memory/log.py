@@ -120,6 +120,16 @@ class Log:
         with self.reading() as connection:
             return get_turns(connection, ids)
 
+    def standing(self, ids: Iterable[int]) -> set[int]:
+        """Which of these turns exist and stand."""
+        found: set[int] = set()
+        with self.reading() as connection:
+            for some in at_most(list(ids)):
+                query = sa.select(turns.c.id)
+                query = query.where(turns.c.id.in_(some), turns.c.retracted == sa.false())
+                found |= set(connection.scalars(query))
+        return found
+
     def turn(self, id_: int) -> Turn:
         """One turn, retracted or not."""
         with self.reading() as connection:

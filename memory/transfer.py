@@ -5,7 +5,8 @@ an import needs `role`, `text` and `at` only. Conversations get new ids where th
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, get_args
 
@@ -37,10 +38,12 @@ def export_turns(log: Log, conversation: int | None = None) -> Iterator[str]:
         )
 
 
-def import_turns(log: Log, lines: Iterable[str]) -> tuple[int, int]:
+def import_turns(
+    log: Log, lines: Iterable[str], keep: Callable[[str], str] = str
+) -> tuple[int, int]:
     """Store the turns of JSON lines, all or none; return how many turns and conversations.
 
-    Errors: TransferFault naming the line.
+    `keep` says what of a text or title is stored. Errors: TransferFault naming the line.
     """
     conversations: dict[Any, list[Turn]] = {}
     titles: dict[Any, str] = {}
@@ -50,9 +53,10 @@ def import_turns(log: Log, lines: Iterable[str]) -> tuple[int, int]:
         try:
             row = json.loads(line)
             turn = _turn(row)
+            turn = replace(turn, text=keep(turn.text))
             key = row.get("conversation")
             conversations.setdefault(key, []).append(turn)
-            titles.setdefault(key, _text(row, "title", ""))
+            titles.setdefault(key, keep(_text(row, "title", "")))
         except _WRONG as error:
             reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise TransferFault(

@@ -61,6 +61,14 @@ def test_light_commands_load_nothing_heavy(arguments: list[str], tmp_path: Path)
     assert not loaded_by(arguments, tmp_path) & HEAVY
 
 
+def test_a_chat_starts_without_looking_for_secrets() -> None:
+    code = (
+        "import sys, chatbot.cli, chatbot.chat, chatbot.keys, chatbot.terminal\n"
+        "assert 'memory.secret' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
 @pytest.mark.parametrize("module", ["chatbot", "memory", "chatbot.cli", "memory.types"])
 def test_importing_is_silent(module: str) -> None:
     result = subprocess.run(

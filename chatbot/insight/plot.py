@@ -5,6 +5,7 @@ Matplotlib is an optional extra, imported here alone; whoever draws has checked 
 no window is opened. Knows how numbers look, nothing about models.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,7 @@ def picture(file: Path, width: float, height: float) -> Iterator[Any]:
         figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
         yield figure
         try:
+            os.close(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600))  # it shows what was said
             figure.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
         except OSError as error:
             raise BadInput(f"can't write {file} ({error.strerror}): give another place") from error

@@ -353,3 +353,23 @@ def test_pins_without_room_are_told_once(parrot: Parrot, memory: Memory, home: P
     assert notice.startswith(f"{9 - len(chat.pins)} pinned turns found no room")
     assert "Note 8" in parrot.shown[-1][0].content  # the last one that was pinned
     assert "Note 0" not in parrot.shown[-1][0].content
+
+
+def test_what_another_process_forgets_leaves_the_window(
+    memory: Memory, home: Path, parrot: Parrot
+) -> None:
+    chat = chat_with(parrot, memory, home, recall=False)
+    for prompt in ("The cellar code is 9137.", "지하실에 사과가 있어."):
+        "".join(chat.turn(prompt))
+    elsewhere = Memory(memory.log.path or home, lambda: memory.embedder)
+    elsewhere.forget(turn.id for turn in chat.history[:2])
+    elsewhere.close()
+    "".join(chat.turn("What was the code?"))
+    shown = "\n".join(message.content for message in parrot.shown[-1])
+    assert "9137" not in shown and "사과" in shown
+    elsewhere = Memory(memory.log.path or home, lambda: memory.embedder)
+    elsewhere.forget(turn.id for turn in chat.history)
+    elsewhere.close()
+    with pytest.raises(BadInput, match="no turn yet"):
+        "".join(chat.regenerate())
+    assert chat.last is None

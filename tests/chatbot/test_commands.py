@@ -359,6 +359,21 @@ def test_conversations(session: Session) -> None:
     ]
 
 
+def test_what_another_process_forgets_is_shown_and_exported_no_more(
+    session: Session, tmp_path: Path
+) -> None:
+    session.say("the cellar code is 9137")
+    session.say("지하실에 사과가 있어")
+    log = session.chat.memory.log
+    other = open_chat(log.path.parent if log.path else tmp_path, {}).memory
+    other.forget(turn.id for turn in log.turns()[:2])
+    other.close()
+    assert "9137" not in session.run("/history")
+    session.run(f"/export {tmp_path}/talk.md")
+    assert "9137" not in (tmp_path / "talk.md").read_text("utf-8")
+    assert "사과" in (tmp_path / "talk.md").read_text("utf-8")
+
+
 def test_private(session: Session) -> None:
     session.run("/private")
     session.say("nobody knows")

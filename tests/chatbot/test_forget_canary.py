@@ -18,11 +18,13 @@ import pytest
 from prompt_toolkit.history import FileHistory
 
 from chatbot.commands import export
+from chatbot.rows import INTERRUPTED
 from memory import store
 from memory.log import Log
 from memory.store import Memory
 from memory.transfer import export_turns
 from memory.types import Hit
+from tests.chatbot.terminal_driver import ENTER, Terminal
 from tests.chatbot.test_cli import good, run
 from tests.memory.test_forgetting import Drawn
 
@@ -197,6 +199,57 @@ def test_a_search_forgets_what_it_finds_and_the_receipt_is_short(
     )
     assert found(home)[canary] == set()
     assert found(home)[CANARIES[-1]] != set()
+
+
+def test_a_text_that_is_too_short_to_look_for_is_named(home: Path) -> None:
+    memory = Memory(home / "chatbot.db", Drawn)
+    ids = [memory.remember("user", text).id for text in ("네", "ok?", "좋아요 그렇게 해요")]
+    memory.close()
+    shown = good(home, "memory", "forget", *map(str, ids), "--yes").splitlines()
+    assert "too short to look for (under 6 bytes, or no words): the text of turn 1, 2" in shown
+    assert "nothing is left" in shown[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gone"),
+    [
+        (["2", "5"], {2, 5}),
+        (["--search", "고양이"], {3, 4}),
+        (["--conversation", "2"], {4, 5, 6}),
+        (["--since", "2026-10-03", "--until", "2026-10-04"], {3, 4}),
+        (["--conversation", "2", "--since", "2026-10-05"], {5, 6}),
+    ],
+    ids=["id", "search", "conversation", "time", "both"],
+)
+def test_every_way_to_forget_is_previewed_confirmed_and_proven(
+    home: Path, arguments: list[str], gone: set[int]
+) -> None:
+    texts = ["the first walk", "the second soup", "고양이가 잔다", "고양이가 먹는다"]
+    memory = Memory(home / "chatbot.db", Drawn)
+    talks: list[int | None] = [None, None]
+    for number, text in enumerate([*texts, "the fifth song", "the sixth boat"]):
+        at = datetime(2026, 10, 1 + number, 12, tzinfo=UTC)
+        turn = memory.remember("user", text, conversation=talks[number // 3], at=at)
+        talks[number // 3] = turn.conversation
+    memory.close()
+    command = ("memory", "forget", *arguments)
+    plan = json.loads(good(home, *command, "--preview", "--json"))
+    assert {row["id"] for row in plan["turns"]} == gone
+    with Terminal([sys.executable, "-m", "chatbot", *command]) as terminal:
+        terminal.wait_for("Forget this for good? [y/N]:")
+        shown = terminal.text
+        terminal.send("n" + ENTER)
+        assert terminal.leave() == INTERRUPTED
+    assert [f"{id_:6}  2026" in shown for id_ in range(1, 7)] == [n in gone for n in range(1, 7)]
+    assert len(json.loads(good(home, "memory", "list", "--json"))) == 6  # no is the default
+    with Terminal([sys.executable, "-m", "chatbot", *command]) as terminal:
+        terminal.wait_for("Forget this for good? [y/N]:")
+        terminal.send("y" + ENTER)
+        assert terminal.leave() == 0
+        assert f"forgot {len(gone)} turn" in terminal.text
+        assert "nothing is left" in terminal.text.replace("\n", "")
+    kept = {row["id"] for row in json.loads(good(home, "memory", "list", "--json"))}
+    assert kept == set(range(1, 7)) - gone
 
 
 def test_what_is_left_is_named_and_the_exit_code_is_1(home: Path) -> None:

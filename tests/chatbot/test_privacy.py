@@ -61,11 +61,24 @@ def test_only_the_user_may_read_a_home_whatever_the_umask(tmp_path: Path, mask: 
         check_modes(home)
         terminal.send(CTRL_D)
         assert terminal.leave() == 0
-    exported = [sys.executable, "-m", "chatbot", "memory", "export", str(home / "all.jsonl")]
     environment = {**os.environ, "CHATBOT_HOME": str(home)}
-    subprocess.run(["sh", "-c", MASKED, mask, *exported], env=environment, cwd=ROOT, check=True)
+    for arguments in (
+        ["memory", "export", str(home / "all.jsonl")],
+        ["memory", "import", str(home / "all.jsonl")],
+        ["memory", "forget", "1", "--yes"],
+        ["memory", "salvage", str(home / "salvaged.db")],
+        ["conversations", "delete", "2", "--yes"],
+    ):
+        command = [sys.executable, "-m", "chatbot", *arguments]
+        subprocess.run(
+            ["sh", "-c", MASKED, mask, *command],
+            env=environment,
+            cwd=ROOT,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
     names = {path.name for path in check_modes(home)}
-    assert names >= {"home", "chatbot.db", "history", "talk.md", "all.jsonl"}
+    assert names >= {"home", "chatbot.db", "history", "talk.md", "all.jsonl", "salvaged.db"}
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o077])
@@ -145,6 +158,56 @@ def test_a_whole_session_opens_no_socket(home: Path) -> None:
     ):
         done = forbidden(CHATBOT, home, *arguments)
         assert done.returncode == 0, (arguments, done.returncode, done.stderr)
+
+
+def prompts(terminal: Terminal) -> int:
+    """How many prompts and commands were sent."""
+    return sum(line.startswith("> ") for line in terminal.lines)
+
+
+@linux
+def test_a_whole_chat_opens_no_socket_and_leaves_no_private_byte(tmp_path: Path) -> None:
+    """The real program at a terminal, with the built-in models: talk, look inside, forget."""
+    home, spare = tmp_path / "home", tmp_path / "spare"
+    spare.mkdir()
+    places = {"CHATBOT_HOME": str(home), "TMPDIR": str(spare), "SQLITE_TMPDIR": str(spare)}
+    command = [sys.executable, "-c", CHATBOT, *FEW]
+    with Terminal(command, environment=places, columns=160) as terminal:
+
+        def step(typed: str, shown: str = "") -> None:
+            terminal.wait_for_prompt()
+            before = prompts(terminal)
+            terminal.send(typed + ENTER)
+            terminal.wait_for(lambda terminal: prompts(terminal) > before)
+            terminal.wait_for(shown)
+
+        step("My dog is called Biscuit.")
+        step("우리 고양이 이름은 나비야.")
+        step("/memory search name of my dog", "cosine")
+        step("/why")
+        step("/heat")
+        step("/stats", "last reply")
+        step(f"/export {home}/talk.md", "wrote 4 turns")
+        step("/private", "nothing of it is stored")
+        step(f"my secret is {SECRET}")
+        step("/regen")
+        step(f"/memory search {SECRET}")
+        terminal.wait_for_prompt()
+        assert holding(tmp_path) == []
+        step("/new", "a new conversation")
+        step("/memory forget search Biscuit")
+        terminal.wait_for("[y/N]")
+        terminal.send("y" + ENTER)
+        terminal.wait_for(lambda it: it.text.count("[y/N]") == 2 or "places before" in it.text)
+        if "places before" not in terminal.text:
+            terminal.send("y" + ENTER)
+        terminal.wait_for("places before")
+        terminal.wait_for_prompt()
+        terminal.send(CTRL_D)
+        assert terminal.leave() == 0
+    assert holding(tmp_path) == []
+    assert not [path for path in home.rglob("*") if b"Biscuit" in path.read_bytes()]
+    check_modes(home)
 
 
 # -- /private -------------------------------------------------------------------------------------

@@ -237,6 +237,64 @@ def test_history_is_searched_and_kept_private(scripted: Scripted) -> None:
     again.wait_for("You said: remember the lighthouse")
 
 
+def test_a_running_chat_loses_the_prompts_that_are_forgotten(scripted: Scripted) -> None:
+    """Forgotten by another process while the input line stands there, and by the chat itself."""
+    terminal = scripted.start()
+    for prompt in ("find the lighthouse", "등대는 동쪽에 있어", "feed the goldfish"):
+        ask(terminal, prompt, f"You said: {prompt}")
+    forget = ["memory", "forget", "--home", str(scripted.home), "--quoting", "--yes"]
+    subprocess.run(chatbot(*forget, "1", "3"), check=True, capture_output=True)
+    for lost in ("lighthouse", "등대"):
+        not_called_back(terminal, lost)
+    terminal.send(CTRL_R + "fish")
+    terminal.wait_for(lambda terminal: terminal.lines.count("> feed the goldfish") == 2)
+    terminal.send(ENTER + CTRL_C)
+    ask(terminal, "/history", "You said: feed")
+    ask(terminal, "and now?", "You said: and now?")
+    assert [text for _, text in scripted.said()][::2] == ["feed the goldfish", "and now?"]
+
+    terminal.send("/memory forget search goldfish" + ENTER + "y" + ENTER + "y" + ENTER)
+    terminal.wait_for("places before")
+    terminal.wait_for_prompt()
+    not_called_back(terminal, "goldfish")
+    assert b"goldfish" not in (scripted.home / "history").read_bytes()
+
+
+def not_called_back(terminal: Terminal, lost: str) -> None:
+    """Ctrl-R finds no prompt that has `lost` in it."""
+    terminal.send(CTRL_R)
+    terminal.wait_for(lambda terminal: "I-search" in terminal.cursor_line)
+    terminal.send(lost)
+    terminal.wait_for(lambda terminal: terminal.cursor_line.endswith(lost))
+    terminal.send(ENTER + "none")
+    terminal.wait_for(lambda terminal: terminal.cursor_line == "> none")
+    terminal.send(CTRL_C)
+    terminal.wait_for_prompt()
+
+
+def test_private_prompts_are_called_back_only_while_it_lasts(scripted: Scripted) -> None:
+    terminal = scripted.start()
+    ask(terminal, "an open word", "You said: an open word")
+    ask(terminal, "/private", "nothing of it is stored")
+    ask(terminal, "비밀 이야기", "You said: 비밀")
+    terminal.send("\x1b[A")
+    terminal.wait_for(lambda terminal: terminal.cursor_line == "> 비밀 이야기")
+    terminal.send(CTRL_C)
+    terminal.wait_for_prompt()
+    ask(terminal, "/new", "a new conversation")
+    for shown in ("> /private", "> an open word"):
+        terminal.send("\x1b[A")
+        terminal.wait_for(lambda terminal, shown=shown: terminal.cursor_line == shown)
+
+
+def test_prompts_of_another_chat_take_none_away(scripted: Scripted) -> None:
+    first, second = scripted.start(), scripted.start()
+    ask(first, "said in the first", "You said: said in the first")
+    ask(second, "둘째에서 한 말", "You said: 둘째")
+    first.send("\x1b[A")
+    first.wait_for(lambda terminal: terminal.cursor_line == "> said in the first")
+
+
 def test_edit_brings_the_prompt_back(scripted: Scripted) -> None:
     terminal = scripted.start()
     ask(terminal, "helo", "You said: helo")

@@ -157,6 +157,17 @@ def test_a_receipt_says_what_went_and_that_nothing_is_left(memory: Memory) -> No
     assert memory.verify().sound
 
 
+def test_what_is_too_short_to_look_for_is_said(memory: Memory) -> None:
+    tell(memory)
+    texts = ("네", "ok?", "!!!!!!!!!", "좋아요", "It is 7.")
+    short = [memory.remember("user", text).id for text in texts]
+    memory.catch_up()
+    receipt = forgetting.forget(memory, short)
+    assert receipt.clean and receipt.turns == 5
+    assert receipt.short == tuple(short[:3])
+    assert forgetting.forget(memory, [secret(memory)]).short == ()
+
+
 def test_text_files_beside_the_database_lose_it_in_place(memory: Memory) -> None:
     tell(memory)
     id_ = secret(memory)

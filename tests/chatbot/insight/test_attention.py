@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import stat
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -597,5 +598,6 @@ def test_the_picture(folder: Path, home: Path, tmp_path: Path) -> None:
     arguments = ["attention", "--model", str(folder), "quick brown fox", "--plot", str(file)]
     assert CliRunner().invoke(cli, arguments).exit_code == 0
     assert "brown" in file.read_text(encoding="utf-8")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600  # it shows what was said
     refused = CliRunner().invoke(cli, [*arguments, "--heads"])
     assert "leave out --heads" in str(refused.exception)
