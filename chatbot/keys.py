@@ -21,7 +21,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.formatted_text import AnyFormattedText
-from prompt_toolkit.history import FileHistory
+from prompt_toolkit.history import FileHistory, History
 from prompt_toolkit.input.typeahead import store_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.key_binding.key_processor import KeyPress
@@ -35,9 +35,11 @@ from memory.errors import MemoryFault
 
 if TYPE_CHECKING:
     from chatbot.chat import Chat
+    from memory.log import Log
 
 PROMPT, CONTINUATION = "> ", "… "
 MENU = 6  # lines for completions
+LOGGED = 2000  # turns that are looked through for the prompts typed before
 STYLE = Style.from_dict({"prompt": "ansigreen bold", "bottom-toolbar": "noreverse ansibrightblack"})
 
 
@@ -90,7 +92,9 @@ class InputLine:
             key_bindings=_bindings(self),
             completer=_Completer(self),
             complete_while_typing=Condition(self._may_be_command),
-            history=_History(self, chat.settings.history),
+            history=_LoggedHistory(chat.memory.log)
+            if chat.memory.log.encrypted
+            else _History(self, chat.settings.history),
             bottom_toolbar=self._toolbar,
             style=STYLE,
             input_processors=[_Safe()],
@@ -273,6 +277,24 @@ class _History(FileHistory):
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
             super().store_string(string.encode("utf-8", "replace").decode("utf-8"))
+
+
+class _LoggedHistory(History):
+    """Prompts of earlier chats as the log has them: beside an encrypted memory lies no file."""
+
+    def __init__(self, log: "Log") -> None:
+        self._log = log
+        super().__init__()
+
+    def load_history_strings(self) -> Iterable[str]:
+        with suppress(MemoryFault):
+            prompts = [turn.text for turn in self._log.turns(limit=LOGGED) if turn.role == "user"]
+            # A slash that comes back was not typed as a command.
+            return ["/" + text if text.startswith("/") else text for text in reversed(prompts)]
+        return []
+
+    def store_string(self, string: str) -> None:
+        """A prompt is logged when it is asked."""
 
 
 class DumbLine:
