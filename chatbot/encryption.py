@@ -198,11 +198,14 @@ def _keyring() -> "KeyringBackend | None":
 
 
 def _kept(salt: bytes) -> str | None:
-    """The key that the keyring has for the file with this salt."""
+    """The key that the keyring has for the file with this salt; if it fails, one can be typed."""
     if (backend := _keyring()) is None:
         return None
-    with _as_fault():
+    from keyring.errors import KeyringError
+
+    with suppress(KeyringError):
         return backend.get_password(SERVICE, salt.hex())
+    return None
 
 
 def _keep(raw: bytes, key: str) -> None:
