@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -625,8 +625,7 @@ def encrypt(options: Options, keyring: bool | None) -> None:
     """
     from chatbot.encryption import encrypt as encrypt_memory
 
-    with _bar("KiB") as progress:
-        rows, kept = encrypt_memory(options.settings(), keyring, progress)
+    rows, kept = encrypt_memory(options.settings(), keyring, _kilobytes)
     _tell_of_key(f"encrypted, {several(rows, 'row')} compared", kept)
 
 
@@ -641,8 +640,7 @@ def rekey(options: Options, keyring: bool | None) -> None:
     """
     from chatbot.encryption import rekey as rekey_memory
 
-    with _bar("KiB") as progress:
-        rows, kept = rekey_memory(options.settings(), keyring, progress)
+    rows, kept = rekey_memory(options.settings(), keyring, _kilobytes)
     _tell_of_key(f"encrypted with the new key, {several(rows, 'row')} compared", kept)
 
 
@@ -659,8 +657,7 @@ def decrypt(options: Options) -> None:
     """Write an encrypted memory as a plain one again."""
     from chatbot.encryption import decrypt as decrypt_memory
 
-    with _bar("KiB") as progress:
-        rows = decrypt_memory(options.settings(), progress)
+    rows = decrypt_memory(options.settings(), _kilobytes)
     click.echo(f"decrypted, {several(rows, 'row')} compared: anything can read it now")
 
 
@@ -911,6 +908,10 @@ def _bar(unit: str = "turns") -> Iterator[Callable[[str, int, int], None]]:
 
     with terminal_progress(unit) as progress:
         yield progress
+
+
+def _kilobytes() -> AbstractContextManager[Callable[[str, int, int], None]]:
+    return _bar("KiB")
 
 
 def _require_terminal() -> None:

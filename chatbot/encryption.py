@@ -9,7 +9,7 @@ import getpass
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,7 @@ SERVICE = "chatbot"  # in the system keyring; an entry there is named by the sal
 CURRENT, NEXT = "CHATBOT_KEY", "CHATBOT_NEW_KEY"  # or with _FD, a descriptor that gives it
 LONGEST = 4096  # bytes of a key that a descriptor gives
 
-Progress = Callable[[str, int, int], None]
+Bar = Callable[[], AbstractContextManager[Callable[[str, int, int], None]]]
 Converted = tuple[int, bool]  # rows that were compared, whether the keyring has the key
 
 
@@ -57,7 +57,7 @@ def find_key(database: Path) -> str:
 # -- the commands ---------------------------------------------------------------------------------
 
 
-def encrypt(settings: "Settings", keyring: bool | None, progress: Progress) -> Converted:
+def encrypt(settings: "Settings", keyring: bool | None, bar: Bar) -> Converted:
     """Encrypt a plain memory with a new key, kept in the keyring if `keyring` or, None, the user
     says so."""
     from memory.log import Log
@@ -68,12 +68,12 @@ def encrypt(settings: "Settings", keyring: bool | None, progress: Progress) -> C
     cipher.module(database)
     Log(database).close()  # it is sound, at the newest schema, and there
     raw, kept = _new(keyring, CURRENT)
-    rows = _convert(database, None, raw, progress)
+    rows = _convert(database, None, raw, bar)
     erase_prompts(settings)
     return rows, kept
 
 
-def rekey(settings: "Settings", keyring: bool | None, progress: Progress) -> Converted:
+def rekey(settings: "Settings", keyring: bool | None, bar: Bar) -> Converted:
     """Give an encrypted memory another key; `keyring` None: kept where the old one is."""
     database = settings.database
     before = _unlocked(database)
@@ -81,17 +81,18 @@ def rekey(settings: "Settings", keyring: bool | None, progress: Progress) -> Con
     if keyring is None:
         keyring = _kept(old) is not None
     raw, kept = _new(keyring, NEXT)
-    rows = _convert(database, before, raw, progress)
+    rows = _convert(database, before, raw, bar)
     _drop(old)
     return rows, kept
 
 
-def decrypt(settings: "Settings", progress: Progress) -> int:
+def decrypt(settings: "Settings", bar: Bar) -> int:
     """Write an encrypted memory as a plain one; returns how many rows were compared."""
     database = settings.database
     before = _unlocked(database)
     old = cipher.salt_of(database)
-    rows = encryption.convert(database, before, None, progress)
+    with bar() as progress:
+        rows = encryption.convert(database, before, None, progress)
     _drop(old)
     return rows
 
@@ -117,9 +118,10 @@ def _new(keyring: bool | None, variable: str) -> tuple[bytes, bool]:
     return raw, keyring
 
 
-def _convert(database: Path, before: bytes | None, after: bytes, progress: Progress) -> int:
+def _convert(database: Path, before: bytes | None, after: bytes, bar: Bar) -> int:
     try:
-        return encryption.convert(database, before, after, progress)
+        with bar() as progress:  # a bar on the screen wipes questions away
+            return encryption.convert(database, before, after, progress)
     finally:
         if cipher.salt_of(database) != _salt(after):
             _drop(_salt(after))
