@@ -199,6 +199,19 @@ def test_the_key_is_asked_for_and_not_shown(told: Path) -> None:
         assert terminal.leave() == 0 and CANARY in terminal.text
 
 
+def test_the_user_is_asked_whether_the_keyring_keeps_it(told: Path, keyring: Path) -> None:
+    with Terminal(chatbot("memory", "encrypt")) as terminal:
+        for question in ("New key:", "The same once more:"):
+            terminal.wait_for(question)
+            terminal.wait_for(lambda one: not one.echoes)
+            terminal.send(KEY + ENTER)
+        terminal.wait_for("Keep it in the system keyring")
+        terminal.send("y" + ENTER)
+        assert terminal.leave() == 0
+    assert list(json.loads(keyring.read_text("utf-8")).values()) == [KEY]
+    assert CANARY in done(told, "memory", "list")
+
+
 def test_two_new_keys_that_differ_change_nothing(told: Path) -> None:
     with Terminal(chatbot("memory", "encrypt")) as terminal:
         for question, key in (("New key:", KEY), ("The same once more:", OTHER)):

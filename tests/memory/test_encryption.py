@@ -200,6 +200,31 @@ def test_who_has_it_open_is_not_disturbed(plain: Path) -> None:
     assert plain.read_bytes() == before and not plain.with_name("chatbot.db.part").exists()
 
 
+def test_two_processes_write_at_once(secret: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from datetime import UTC, datetime\n"
+        "from memory.log import Log\n"
+        "log = Log(Path(sys.argv[1]), lambda _: sys.argv[2]); print('open', flush=True)\n"
+        "for n in range(40):\n"
+        "    log.append(1, 'user', f'theirs {n}', speaker='user', at=datetime.now(UTC))\n"
+    )
+    memory = opened(secret)
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(secret), KEY], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == "open\n"
+        for number in range(40):
+            memory.remember("user", f"mine {number}", conversation=1)
+        assert other.wait() == 0
+    said = [turn.text for turn in memory.log.turns(1)]
+    for whose in ("mine", "theirs"):
+        assert [text for text in said if text.startswith(whose)] == [
+            f"{whose} {number}" for number in range(40)
+        ]
+    assert memory.verify().damage == ()
+    memory.close()
+
+
 def test_a_copy_that_differs_does_not_count(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = encryption._copy
 
