@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -621,6 +621,61 @@ def salvage_memory(options: Options, file: Path) -> None:
     )
 
 
+keyring_option = click.option(
+    "--keyring/--no-keyring",
+    default=None,
+    help="Keep the key in the system keyring, so that nobody is asked for it.",
+)
+
+
+@memory.command()
+@keyring_option
+@home_option
+@click.pass_obj
+def encrypt(options: Options, keyring: bool | None) -> None:
+    """Encrypt the memory; from then on nothing opens it without the key.
+
+    The key is asked for; scripts set CHATBOT_KEY, or CHATBOT_KEY_FD to a descriptor that gives it.
+    The prompts typed before come from the log then, and large memories keep no index file.
+    """
+    from chatbot.encryption import encrypt as encrypt_memory
+
+    rows, kept = encrypt_memory(options.settings(), keyring, _kilobytes)
+    _tell_of_key(f"encrypted, {several(rows, 'row')} compared", kept)
+
+
+@memory.command()
+@keyring_option
+@home_option
+@click.pass_obj
+def rekey(options: Options, keyring: bool | None) -> None:
+    """Give an encrypted memory another key.
+
+    Scripts set CHATBOT_NEW_KEY, or CHATBOT_NEW_KEY_FD, beside the old one.
+    """
+    from chatbot.encryption import rekey as rekey_memory
+
+    rows, kept = rekey_memory(options.settings(), keyring, _kilobytes)
+    _tell_of_key(f"encrypted with the new key, {several(rows, 'row')} compared", kept)
+
+
+def _tell_of_key(done: str, kept: bool) -> None:
+    click.echo(done)
+    where = "the system keyring has the key" if kept else "you will be asked for the key"
+    click.echo(f"{where}; without it nothing can be read, and nobody can restore it")
+
+
+@memory.command()
+@home_option
+@click.pass_obj
+def decrypt(options: Options) -> None:
+    """Write an encrypted memory as a plain one again."""
+    from chatbot.encryption import decrypt as decrypt_memory
+
+    rows = decrypt_memory(options.settings(), _kilobytes)
+    click.echo(f"decrypted, {several(rows, 'row')} compared: anything can read it now")
+
+
 @memory.command("export")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
 @click.option("--conversation", type=number, metavar="ID")
@@ -631,6 +686,8 @@ def export_memory(options: Options, file: Path | None, conversation: int | None)
     from memory.transfer import export_turns
 
     with open_memory(options) as store:
+        if store.log.encrypted and file is not None:
+            click.echo(f"{file} will not be encrypted", err=True)
         lines = export_turns(store.log, conversation)
         if file is None:
             for line in lines:
@@ -813,9 +870,9 @@ for command in insight.COMMANDS:
 @contextmanager
 def open_memory(options: Options) -> "Iterator[Memory]":
     """The user's memory; the embedder is loaded when it is first needed."""
-    from memory.store import Memory
+    from chatbot.encryption import open_memory as open_store
 
-    store = Memory(options.settings().database, open_embedder)
+    store = open_store(options.settings(), open_embedder)
     try:
         yield store
     finally:
@@ -843,11 +900,11 @@ def open_chat(options: Options) -> "Iterator[Chat]":
     """A chat on the user's memory; fetches what is missing, with a bar. Loads no model yet."""
     from chatbot.catalogue import DEFAULT_EMBEDDER
     from chatbot.chat import Chat
+    from chatbot.encryption import open_memory as open_store
     from chatbot.models import embedder_folder, ready, resolve
-    from memory.store import Memory
 
     settings = options.settings()
-    store = Memory(settings.database, open_embedder)
+    store = open_store(settings, open_embedder)
     try:
         chat = Chat(store, settings)
         if options.conversation is not None:
@@ -890,6 +947,10 @@ def _bar(unit: str = "turns") -> Iterator[Callable[[str, int, int], None]]:
 
     with terminal_progress(unit) as progress:
         yield progress
+
+
+def _kilobytes() -> AbstractContextManager[Callable[[str, int, int], None]]:
+    return _bar("KiB")
 
 
 def _require_terminal() -> None:

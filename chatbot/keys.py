@@ -21,7 +21,7 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.enums import DEFAULT_BUFFER
 from prompt_toolkit.filters import Condition, has_focus
 from prompt_toolkit.formatted_text import AnyFormattedText
-from prompt_toolkit.history import FileHistory
+from prompt_toolkit.history import FileHistory, History
 from prompt_toolkit.input.typeahead import store_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.key_binding.key_processor import KeyPress
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 PROMPT, CONTINUATION = "> ", "… "
 MENU = 6  # lines for completions
+LOGGED = 2000  # turns that are looked through for the prompts typed before
 STYLE = Style.from_dict({"prompt": "ansigreen bold", "bottom-toolbar": "noreverse ansibrightblack"})
 
 
@@ -83,7 +84,11 @@ class InputLine:
         self.touched = False
         self.counted = ""  # how much is remembered, for the toolbar
         self.pasted = False  # the line begins with pasted text
-        self._history = _History(self, chat.settings.history)
+        self._history = (
+            _LoggedHistory(self)
+            if chat.memory.log.encrypted
+            else _History(self, chat.settings.history)
+        )
         self._session: PromptSession[str] = PromptSession(
             [("class:prompt", PROMPT)],
             multiline=True,
@@ -319,6 +324,45 @@ class _History(FileHistory):
         with suppress(OSError):
             state = self._path.stat()
             return state.st_mtime_ns, state.st_size
+        return None
+
+
+class _LoggedHistory(History):
+    """Prompts of earlier chats as the log has them: beside an encrypted memory lies no file.
+
+    What leaves the log, forgotten by this process or another, is lost here, too, as are private
+    prompts when their conversation ends.
+    """
+
+    def __init__(self, line: InputLine) -> None:
+        self._line = line
+        self._log = line.chat.memory.log
+        self._seen: tuple[int, bool] | None = None
+        super().__init__()
+
+    def load_history_strings(self) -> Iterable[str]:
+        self._seen = self._state()
+        with suppress(MemoryFault):
+            prompts = [turn.text for turn in self._log.turns(limit=LOGGED) if turn.role == "user"]
+            # A slash that comes back was not typed as a command.
+            return ["/" + text if text.startswith("/") else text for text in reversed(prompts)]
+        return []
+
+    def store_string(self, string: str) -> None:
+        """A prompt is logged when it is asked."""
+
+    def renew(self) -> set[str]:
+        """Lose the prompts that have left the log, and private ones afterwards; return them."""
+        if not self._loaded or self._state() == self._seen:
+            return set()
+        kept = set(self.load_history_strings())
+        gone = {string for string in self._loaded_strings if string not in kept}
+        self._loaded_strings = [string for string in self._loaded_strings if string in kept]
+        return gone
+
+    def _state(self) -> tuple[int, bool] | None:
+        with suppress(MemoryFault):
+            return self._log.removals(), self._line.chat.private
         return None
 
 

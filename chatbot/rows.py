@@ -237,9 +237,14 @@ def receipt_lines(receipt: "Receipt", left: Sequence[Turn] = ()) -> Iterator[str
     if receipt.short:
         which = ", ".join(map(str, receipt.short))
         yield f"too short to look for (under {LEAST} bytes, or no words): the text of turn {which}"
+    inside = (
+        f" and {several(receipt.rows, 'row')} of the database (its bytes are encrypted)"
+        if receipt.rows
+        else ""
+    )
     looked = (
-        f"looked through {several(receipt.scanned, 'file')} ({receipt.size / 1e6:.1f} MB) for"
-        f" {several(receipt.pieces, 'piece')} of text, words and vectors:"
+        f"looked through {several(receipt.scanned, 'file')} ({receipt.size / 1e6:.1f} MB){inside}"
+        f" for {several(receipt.pieces, 'piece')} of text, words and vectors:"
     )
     if receipt.clean:
         yield f"{looked} nothing is left, of {several(receipt.before, 'place')} before"

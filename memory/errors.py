@@ -2,6 +2,7 @@
 
 MemoryFault
 ├── DatabaseFault        the database can't be opened, read or written
+│   ├── KeyFault         it is encrypted, and its key is missing or wrong
 │   ├── NewerSchema      it was written by a newer version of this program
 │   └── WordsDamaged     the word index can't be read; it can be made anew
 ├── UnknownTurn          no turn has this id
@@ -17,6 +18,10 @@ class MemoryFault(Exception):
 
 class DatabaseFault(MemoryFault):
     """The database can't be opened, read or written."""
+
+
+class KeyFault(DatabaseFault):
+    """The database is encrypted, and its key is missing or wrong."""
 
 
 class NewerSchema(DatabaseFault):

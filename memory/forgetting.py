@@ -3,8 +3,9 @@
 What goes is gone from the log, its caches, the index files, titles, and text files that lie beside
 the database. Then every file there is read, byte by byte: for the text and for words that nobody
 else said (UTF-8, UTF-16, escaped as in JSON), for the stored vectors and for codes made of them;
-and the word index is asked for its tokens. Knows the log and its caches; nothing of terminals, nor
-of the format of any file that isn't the memory's own.
+and the word index is asked for its tokens. In the bytes of an encrypted database nothing can be
+looked for: there every row is read instead, but no free page. Knows the log and its caches; nothing
+of terminals, nor of the format of any file that isn't the memory's own.
 
 What can't be told from what stays isn't looked for: words that another turn says too, lines that it
 holds letter by letter, and by themselves fewer than 6 bytes.
@@ -12,7 +13,7 @@ holds letter by letter, and by themselves fewer than 6 bytes.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -81,6 +82,7 @@ class Receipt:
     kept: tuple[int, ...]
     remains: tuple[Remnant, ...]
     short: tuple[int, ...] = ()
+    rows: int = 0  # that were read in an encrypted database, whose bytes tell nothing
 
     @property
     def clean(self) -> bool:
@@ -335,6 +337,7 @@ def forget(
         kept=doomed.repeating,
         remains=_remains(memory, after, left, doomed.tokens),
         short=tuple(turn.id for turn in doomed.turns if not _has_lines(turn.text)),
+        rows=after.rows,
     )
 
 
@@ -403,7 +406,18 @@ def _blobs(connection: sa.Connection, ids: Sequence[int]) -> list[bytes]:
 
 def _scan(memory: Memory, left: Traces) -> Scan:
     assert memory.log.path is not None
-    return traces.scan(memory.log.path.parent, traces.pieces(left))
+    wanted = traces.pieces(left)
+    found = traces.scan(memory.log.path.parent, wanted)
+    if not memory.log.encrypted:
+        return found
+    with memory.log.reading() as connection:
+        tables = connection.exec_driver_sql(_TABLES).scalars().all()
+        rows = (
+            row for name in tables for row in connection.exec_driver_sql(f'SELECT * FROM "{name}"')
+        )
+        count, places = traces.scan_rows(rows, wanted)
+    inside = [Find(memory.log.path.name, piece, n) for piece, n in places.items()]
+    return replace(found, finds=(*found.finds, *inside), rows=count)
 
 
 def _files(found: Scan) -> tuple[tuple[str, int], ...]:
@@ -441,6 +455,9 @@ def _is_database(memory: Memory, find: Find) -> bool:
     assert memory.log.path is not None
     return find.file.startswith(memory.log.path.name) or find.file.endswith(".codes")
 
+
+# All that hold rows, those of the word index, too.
+_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0"
 
 # Where a word that was forgotten may stand all the same: in other turns, and as a name.
 _SAYING = (

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from memory import wal
+from memory import cipher, wal
 from memory.errors import DatabaseFault
 
 SALVAGE = (
@@ -31,10 +31,11 @@ _BAD = """
 _IDENTITY = "SELECT value FROM counters WHERE name = 'identity'"
 
 
-def check(path: Path, application: int) -> None:
+def check(path: Path, application: int, raw: bytes | None = None) -> None:
     """Refuse a file that is damaged, or another program's, changing nothing.
 
-    `application` is the id that the header of ours has. Errors: DatabaseFault, sqlite3.Error.
+    `application` is the id that the header of ours has; `raw` opens an encrypted file, as
+    cipher.unlock says. Errors: DatabaseFault, sqlite3.Error or sqlcipher3's.
     """
     head = _beginning(path, 100)
     if not head:
@@ -44,14 +45,15 @@ def check(path: Path, application: int) -> None:
                 f"{path} is {what}, but {wal.beside(path).name} beside it holds turns: {SALVAGE}"
             )
         return
-    if head[:16] != _MAGIC:
-        raise DatabaseFault(f"{path} is damaged, it begins with {head[:16]!r}: {SALVAGE}")
-    _require_ours(path, head, application)
+    if raw is None:
+        if head[:16] != _MAGIC:
+            raise DatabaseFault(f"{path} is damaged, it begins with {head[:16]!r}: {SALVAGE}")
+        _require_ours(path, head, application)
     if _size(path.with_name(path.name + "-journal")):
         return  # it was being made when its process died; SQLite takes that back
-    with closing(_open(path, "mode=ro")) as connection:
+    with closing(_open(path, "mode=ro", raw)) as connection:
         _require_tables(connection, path)
-        _check_log(connection, path)
+        _check_log(connection, path, raw)
         _check_pages(connection, path)
 
 
@@ -73,7 +75,7 @@ def _require_tables(connection: sqlite3.Connection, path: Path) -> None:
         raise _anothers(path)
 
 
-def _check_log(connection: sqlite3.Connection, path: Path) -> None:
+def _check_log(connection: sqlite3.Connection, path: Path, raw: bytes | None) -> None:
     """Refuse a write-ahead log with commits that SQLite would pass over, or of another database."""
     log = wal.beside(path)
     if _size(log) <= wal.HEADER:
@@ -84,7 +86,7 @@ def _check_log(connection: sqlite3.Connection, path: Path) -> None:
         passed.append(_passed_over(path))
     if passed[-1]:
         raise DatabaseFault(f"{log} is damaged, {passed[-1]} commits can't be read: {SALVAGE}")
-    with suppress(sqlite3.Error), closing(_open(path, "mode=ro&immutable=1")) as alone:
+    with suppress(*cipher.errors()), closing(_open(path, "mode=ro&immutable=1", raw)) as alone:
         own, read = (one.execute(_IDENTITY).fetchone() for one in (alone, connection))
         if own and read and own != read:
             raise DatabaseFault(f"{log} belongs to another database, move it away: {SALVAGE}")
@@ -104,7 +106,7 @@ def _passed_over(path: Path) -> int:
 
 
 def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
-    size = connection.execute("PRAGMA page_size").fetchone()[0]
+    size = int(connection.execute("PRAGMA page_size").fetchone()[0])  # SQLCipher says it in text
     if _size(path) % size and _size(wal.beside(path)) <= wal.HEADER:
         raise DatabaseFault(f"{path} is damaged, its last page is cut short: {SALVAGE}")
     with _interrupted_if_large(connection, _size(path)):
@@ -114,7 +116,7 @@ def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
                 rows += [
                     f"turn {turn} has no role or status" for (turn,) in connection.execute(_BAD)
                 ]
-        except sqlite3.OperationalError as error:
+        except cipher.errors() as error:
             if "interrupted" in str(error):
                 return
             raise
@@ -136,8 +138,10 @@ def _interrupted_if_large(connection: sqlite3.Connection, size: int) -> Iterator
         timer.join()
 
 
-def _open(path: Path, options: str) -> sqlite3.Connection:
+def _open(path: Path, options: str, raw: bytes | None) -> sqlite3.Connection:
     """A connection that writes to neither database nor log, not even when it is closed."""
+    if raw is not None:
+        return cipher.connect(path, raw, options)
     return sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True, timeout=30)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from memory import cipher, encryption
 from memory.errors import UnknownConversation, UnknownTurn
 from memory.schema import (
     UtcTime,
@@ -54,14 +55,24 @@ class Draft:
 class Log:
     """Turns and conversations in one SQLite file, or with no path in this process's memory.
 
-    Safe to use from several processes and threads.
+    Safe to use from several processes and threads. `key` is asked for the key of an encrypted file,
+    unless `unlocked` is what cipher.unlock made of it.
 
     Errors of every method: DatabaseFault; UnknownTurn and UnknownConversation where an id is given.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        key: cipher.Key | None = None,
+        unlocked: bytes | None = None,
+    ) -> None:
+        raw = unlocked or cipher.unlock(path, key)
         self.path = path
-        self.engine = open_database(path)
+        self.encrypted = raw is not None
+        self.engine = open_database(path, raw)
+        if path is not None and raw is not None:
+            encryption.tidy(path)
         self._adopt_drafts()
 
     def close(self) -> None:
@@ -272,6 +283,12 @@ class Log:
             connection.execute(
                 conversations.update().where(conversations.c.id == id_).values(title=title)
             )
+
+    def removals(self) -> int:
+        """How often turns have left the log, by whatever process."""
+        query = sa.select(counters.c.value).where(counters.c.name == "removals")
+        with self.reading() as connection:
+            return connection.scalar(query) or 0
 
     def counts(self) -> dict[str, int]:
         """How many conversations, standing turns and pins there are."""

@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 import sqlalchemy as sa
 
-from memory import wal
+from memory import cipher, wal
 from memory.errors import DatabaseFault
 from memory.log import Log, title_of
 from memory.types import Role, Status
@@ -58,11 +58,15 @@ class _Found:
 def salvage(path: Path, target: Path) -> Salvaged:
     """Write what can be read of the database at `path` to a new one, `target`.
 
-    Errors: DatabaseFault when `target` exists, when there is nothing to be read, or when it can't
-    be written; OSError when `path` can't be read.
+    Errors: DatabaseFault when `target` exists, when there is nothing to be read, as in an encrypted
+    one, or when it can't be written; OSError when `path` can't be read.
     """
     if target.exists():
         raise DatabaseFault(f"{target} exists: give another name")
+    if cipher.is_encrypted(path):
+        raise DatabaseFault(
+            f"{path} is encrypted, no turn can be read in its bytes: restore a copy"
+        )
     data = path.read_bytes() if path.exists() else b""
     beside = wal.beside(path)
     found = _Found()

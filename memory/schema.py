@@ -16,7 +16,7 @@ from secrets import randbits
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import Dialect
 
-from memory import health
+from memory import cipher, health
 from memory.errors import DatabaseFault, NewerSchema, WordsDamaged
 
 CACHE = 65_536  # KiB of pages that a connection keeps: the upper levels of a million turns' trees
@@ -261,11 +261,12 @@ def _pragma(connection: sa.Connection, name: str) -> int:
     return int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
 
 
-def open_database(path: Path | None) -> sa.Engine:
+def open_database(path: Path | None, raw: bytes | None = None) -> sa.Engine:
     """Open the database file at `path`, making it and its folder if need be, at the newest schema.
 
-    With `path` None it lives in this process's memory only. Folders are made 0700 and the file
-    0600, whatever the umask. Errors: DatabaseFault.
+    With `path` None it lives in this process's memory only. `raw` opens an encrypted file, as
+    cipher.unlock says. Folders are made 0700 and the file 0600, whatever the umask. Errors:
+    DatabaseFault; KeyFault when `raw` is wrong.
     """
     if path is None:
         engine = sa.create_engine(
@@ -275,12 +276,18 @@ def open_database(path: Path | None) -> sa.Engine:
         )
     else:
         with _as_fault(path):
-            health.check(path, APPLICATION_ID)
+            if raw is not None:
+                cipher.require_right(path, raw)
+            health.check(path, APPLICATION_ID, raw)
         _make_file(path)
         # 30 s: another process's longest transaction (a batch of vectors) is far shorter.
         engine = sa.create_engine(
-            sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": 30}
+            sa.URL.create("sqlite", database=str(path)),
+            connect_args={"timeout": 30},
+            module=None if raw is None else cipher.module(path),
         )
+    if raw is not None:
+        sa.event.listen(engine, "connect", lambda opened, _: cipher.configure(opened, raw))
     sa.event.listen(engine, "connect", _configure)
     sa.event.listen(engine, "begin", _begin)
     with reading(engine, path) as connection:
@@ -357,7 +364,7 @@ def writing(engine: sa.Engine, path: Path | None) -> Iterator[sa.Connection]:
 def _as_fault(path: Path | None) -> Iterator[None]:
     try:
         yield
-    except (sa.exc.DBAPIError, sqlite3.Error) as error:
+    except cipher.errors(sa.exc.DBAPIError) as error:
         cause = getattr(error, "orig", error)
         reason = str(cause)
         code = getattr(cause, "sqlite_errorcode", None)

@@ -5,7 +5,6 @@ this process, and of a large memory the approximate one in a file. Knows nothing
 models that answer, or terminals.
 """
 
-import sqlite3
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import sqlalchemy as sa
 
+from memory import cipher
 from memory.errors import UnknownTurn, WordsDamaged
 from memory.log import Log, Making, at_most, delete_turns, get_turns
 from memory.schema import conversations, counters, dropped, embedders, turns, vectors
@@ -71,12 +71,16 @@ class Report:
 class Memory:
     """A log and its recall. Safe to use from several threads, and from several processes at once.
 
-    `embedder` is called once, when the first vector is needed: it may take seconds. Errors of every
-    method: DatabaseFault; UnknownTurn and UnknownConversation where an id is given.
+    `embedder` is called once, when the first vector is needed: it may take seconds. `key` is asked
+    for the key of an encrypted memory, which keeps no index file: all vectors are held by this
+    process. Errors of every method: DatabaseFault; UnknownTurn and UnknownConversation where an id
+    is given.
     """
 
-    def __init__(self, path: Path, embedder: Callable[[], "Embedder"]) -> None:
-        self.log = Log(path)
+    def __init__(
+        self, path: Path, embedder: Callable[[], "Embedder"], key: cipher.Key | None = None
+    ) -> None:
+        self.log = Log(path, key)
         self._open_embedder = embedder
         self._embedder: Embedder | None = None
         self._maker = 0  # the embedder's row
@@ -287,7 +291,7 @@ class Memory:
             turns_ = connection.scalar(counted.where(turns.c.id > newest)) or 0
             maker = last.embedder if last is not None else 0
             row = connection.exec_driver_sql(_UNFILED, (maker,)).first()
-        unfiled = 0 if row is None or self.log.path is None else row[1]
+        unfiled = 0 if row is None or not self._keeps_files else row[1]
         return turns_ + (unfiled if unfiled > EXACT else 0)
 
     def rebuild(self, progress: Progress | None = None) -> int:
@@ -384,6 +388,7 @@ class Memory:
             "embedder": maker or "",
             "bytes": path.stat().st_size if path else 0,
             "index_bytes": sum(file.stat().st_size for file in files if file.exists()),
+            **({"cipher": "SQLCipher 4"} if self.log.encrypted else {}),
         }
 
     def _state(self) -> tuple[int, int, str | None]:
@@ -531,13 +536,18 @@ class Memory:
                 _disown(connection, self._maker)
         self._file = row.file if codes else None
         # Without a file, while another process builds one, the latest must do.
-        self._loaded = row.filed if codes else max(0, last - AT_ONCE)
+        latest = max(0, last - AT_ONCE) if self._keeps_files else 0
+        self._loaded = row.filed if codes else latest
         return Nearest(VectorIndex(dimension), codes, Stored(self.log, self._maker, dimension))
+
+    @property
+    def _keeps_files(self) -> bool:
+        return self.log.path is not None and not self.log.encrypted
 
     def _wants_file(self, progress: Progress | None) -> bool:
         """Whether to build an index file now: there is enough for one, and somebody sees why it
         takes long, or too little could be searched without."""
-        if self.log.path is None:
+        if not self._keeps_files:
             return False
         with self.log.reading() as connection:
             file, unfiled = connection.exec_driver_sql(_UNFILED, (self._maker,)).one()
@@ -593,7 +603,7 @@ class Memory:
 
     def _scrub(self) -> None:
         """Leave no deleted text in the write-ahead log; another reader may put that off."""
-        with suppress(sqlite3.Error), self.log.engine.connect() as connection:
+        with suppress(*cipher.errors()), self.log.engine.connect() as connection:
             raw = connection.connection.dbapi_connection
             assert raw is not None
             raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -13,7 +13,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,12 +64,17 @@ class Find:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What was read, and what was found. `unread` are files that could not be read."""
+    """What was read, and what was found.
+
+    `unread` are files that could not be read; `rows` were read in a database whose bytes tell
+    nothing.
+    """
 
     files: int
     size: int
     finds: tuple[Find, ...]
     unread: tuple[str, ...]
+    rows: int = 0
 
 
 def lines(text: str) -> list[str]:
@@ -122,6 +127,27 @@ def scan(folder: Path, wanted: Collection[bytes]) -> Scan:
     told = json.loads(done.stdout)
     finds = tuple(Find(file, bytes.fromhex(piece), n) for file, piece, n in told["finds"])
     return Scan(told["files"], told["size"], finds, tuple(told["unread"]))
+
+
+def scan_rows(
+    rows: Iterable[Iterable[object]], wanted: Collection[bytes]
+) -> tuple[int, dict[bytes, int]]:
+    """How many rows there are, and how often which piece is in their texts and blobs."""
+    finder = Finder(wanted)
+    found: dict[bytes, int] = {}
+    count, block = 0, bytearray()
+    for row in rows:
+        count += 1
+        for value in row:
+            if isinstance(value, str | bytes):
+                block += (value.encode() if isinstance(value, str) else value) + bytes(
+                    finder.longest
+                )
+        if len(block) >= BLOCK:
+            finder.add(bytes(block), found)
+            block.clear()
+    finder.add(bytes(block), found)
+    return count, found
 
 
 def blank(path: Path, traces: Traces) -> int:
@@ -199,6 +225,11 @@ class Finder:
                 for piece in self._by_start.get(int(fours[number]), ()):
                     if block.startswith(piece, at):
                         yield at, piece
+
+    def add(self, block: bytes, found: dict[bytes, int]) -> None:
+        """Count what is in a block."""
+        for _, piece in self.find(block):
+            found[piece] = found.get(piece, 0) + 1
 
     def count(self, path: Path) -> tuple[int, dict[bytes, int]]:
         """The size of a file, and how often which piece is in it. Errors: OSError."""

@@ -20,11 +20,11 @@ import numpy as np
 
 from chatbot.chat import Chat
 from chatbot.decoding import Decoding
+from chatbot.encryption import open_memory
 from chatbot.engines import Message, Piece, Usage
 from chatbot.errors import ModelFault
 from chatbot.settings import load_settings
 from memory.embed import Reading
-from memory.store import Memory
 
 PAUSE = "⏸"
 
@@ -104,7 +104,7 @@ class LetterEmbedder:
 def open_chat(home: Path, script: Mapping[str, Any]) -> Chat:
     """A chat in `home` whose replies are those of the script."""
     settings = load_settings(home, model="scripted", recall=False)
-    memory = Memory(settings.database, LetterEmbedder)
+    memory = open_memory(settings, LetterEmbedder)
     return Chat(memory, settings, lambda name: ScriptedEngine(script))
 
 
