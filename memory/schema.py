@@ -7,6 +7,8 @@ models or ranking.
 
 import os
 import sqlite3
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -21,6 +23,8 @@ from memory.errors import DatabaseFault, NewerSchema, WordsDamaged
 
 CACHE = 65_536  # KiB of pages that a connection keeps: the upper levels of a million turns' trees
 APPLICATION_ID = 0x43424F54  # "CBOT", in the header of every database file of this program
+_connections = Counter[Path]()  # of this process, by database
+_counting, _opening = threading.Lock(), threading.Lock()
 
 
 class UtcTime(sa.TypeDecorator[datetime]):
@@ -265,7 +269,8 @@ def open_database(path: Path | None) -> sa.Engine:
     """Open the database file at `path`, making it and its folder if need be, at the newest schema.
 
     With `path` None it lives in this process's memory only. Folders are made 0700 and the file
-    0600, whatever the umask. Errors: DatabaseFault.
+    0600, whatever the umask. The file is checked, unless this process has it open already. Errors:
+    DatabaseFault.
     """
     if path is None:
         engine = sa.create_engine(
@@ -273,23 +278,55 @@ def open_database(path: Path | None) -> sa.Engine:
             poolclass=sa.StaticPool,
             connect_args={"check_same_thread": False},
         )
-    else:
-        with _as_fault(path):
-            health.check(path, APPLICATION_ID)
-        _make_file(path)
+        _listen(engine)
+        migrate(engine, None)
+        return engine
+    with _opening:
+        if not (is_open(path) and path.exists()):
+            with _as_fault(path):
+                health.check(path, APPLICATION_ID)
+            _make_file(path)
         # 30 s: another process's longest transaction (a batch of vectors) is far shorter.
         engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": 30}
         )
-    sa.event.listen(engine, "connect", _configure)
-    sa.event.listen(engine, "begin", _begin)
-    with reading(engine, path) as connection:
-        version = _pragma(connection, "user_version")
+        _listen(engine)
+        _count(engine, path.resolve())
+        with reading(engine, path) as connection:
+            version = _pragma(connection, "user_version")
     if version != len(MIGRATIONS):
         migrate(engine, path)
-    if path is not None:
-        _identify(engine, path)
+    _identify(engine, path)
     return engine
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process has connections to the database at `path`.
+
+    While it has, nothing here may open the file, or the log's index, and close it: that drops the
+    locks of these connections, so that another process deletes the log that they write to.
+    """
+    return _connections[path.resolve()] > 0
+
+
+def _listen(engine: sa.Engine) -> None:
+    sa.event.listen(engine, "connect", _configure)
+    sa.event.listen(engine, "begin", _begin)
+
+
+def _count(engine: sa.Engine, path: Path) -> None:
+    """Count connections as they are opened and closed."""
+
+    def opened(*_: object) -> None:
+        with _counting:
+            _connections[path] += 1
+
+    def closed(*_: object) -> None:
+        with _counting:
+            _connections[path] -= 1
+
+    sa.event.listen(engine, "connect", opened)
+    sa.event.listen(engine, "close", closed)
 
 
 def _identify(engine: sa.Engine, path: Path) -> None:
