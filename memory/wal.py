@@ -71,8 +71,8 @@ def passed_over(file: BinaryIO, used: int) -> int:
     """How many transactions end after the first `used` frames, that were written in this round.
 
     SQLite stops at the first frame whose checksum is wrong. What follows was committed all the
-    same, unless a power cut tore the very last transaction. If the next frame's checksum is right,
-    nothing is wrong: its writer was killed before it told the others.
+    same, unless a power cut tore the very last transaction. If the checksums are right up to the
+    next commit nothing is wrong: its writer was killed before it told the others.
     """
     file.seek(0)
     header = read_header(file.read(HEADER))
@@ -80,31 +80,29 @@ def passed_over(file: BinaryIO, used: int) -> int:
         return 0
     if not header.whole:
         return sum(frame.commit for frame in frames(file, _likely_size(header)))
-    if _goes_on(file, used, header):
-        return 0
     commits = others = 0
     for frame in frames(file, header.page_size, used):
         others = 0 if frame.salts == header.salts else others + 1
         commits += frame.commit and not others
         if others > FAR:
             break
-    return commits
+    return 0 if commits and _goes_on(file, used, header) else commits
 
 
 def _goes_on(file: BinaryIO, used: int, header: Header) -> bool:
-    """Whether the checksum of the frame after the first `used` is right."""
+    """Whether the checksums after the first `used` frames are right up to the next commit."""
     step = FRAME + header.page_size
-    before = HEADER + (used - 1) * step + 16 if used else HEADER - 8
-    file.seek(before)
+    file.seek(HEADER + (used - 1) * step + 16 if used else HEADER - 8)
     sums = struct.unpack(">2I", file.read(8))
-    file.seek(HEADER + used * step)
-    data = file.read(step)
-    return (
-        len(data) == step
-        and data[8:16] == header.salts
-        and struct.unpack(">2I", data[16:FRAME])
-        == _add(header.order, data[:8] + data[FRAME:], sums)
-    )
+    for frame in frames(file, header.page_size, used):
+        file.seek(frame.at - FRAME)
+        data = file.read(step)
+        sums = _add(header.order, data[:8] + data[FRAME:], sums)
+        if frame.salts != header.salts or struct.unpack(">2I", data[16:FRAME]) != sums:
+            return False
+        if frame.commit:
+            return True
+    return False
 
 
 def _add(order: str, data: bytes, sums: tuple[int, ...] = (0, 0)) -> tuple[int, int]:
