@@ -22,6 +22,7 @@ from memory import health
 from memory.errors import DatabaseFault, NewerSchema, WordsDamaged
 
 CACHE = 65_536  # KiB of pages that a connection keeps: the upper levels of a million turns' trees
+TIMEOUT = 30  # seconds: another process's longest transaction (a batch of vectors) is far shorter
 APPLICATION_ID = 0x43424F54  # "CBOT", in the header of every database file of this program
 _connections = Counter[Path]()  # of this process, by database
 _counting, _opening = threading.Lock(), threading.Lock()
@@ -286,9 +287,8 @@ def open_database(path: Path | None) -> sa.Engine:
             with _as_fault(path):
                 health.check(path, APPLICATION_ID)
             _make_file(path)
-        # 30 s: another process's longest transaction (a batch of vectors) is far shorter.
         engine = sa.create_engine(
-            sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": 30}
+            sa.URL.create("sqlite", database=str(path)), connect_args={"timeout": TIMEOUT}
         )
         _listen(engine)
         _count(engine, path.resolve())

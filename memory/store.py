@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from memory.errors import UnknownTurn, WordsDamaged
 from memory.log import Log, Making, at_most, delete_turns, get_turns
-from memory.schema import conversations, counters, dropped, embedders, turns, vectors
+from memory.schema import TIMEOUT, conversations, counters, dropped, embedders, turns, vectors
 from memory.types import Hit, Role, Turn
 
 if TYPE_CHECKING:  # NumPy and FAISS are loaded by the first recall, not by a list
@@ -32,6 +32,7 @@ BEFORE = 2  # predecessors in the conversation that a turn is embedded with
 EXACT = 100_000  # vectors that the exact index in this process holds before a file is built
 AT_ONCE = 4 * EXACT  # without a file: so many make even a recall wait for one
 LOADED = 20_000  # vectors read at once
+SCRUB = 500  # ms that emptying the write-ahead log waits for readers to end
 PROBED = 32  # turns, spread over the memory, that are looked at when it is opened
 
 T = TypeVar("T")
@@ -481,15 +482,19 @@ class Memory:
             for reading in [next(readings)]
         ]
         with self.log.writing() as connection:
-            # Some may have been forgotten meanwhile, or indexed by another process.
+            # Some may have been forgotten meanwhile, or indexed by another process; what was
+            # embedded with one that is gone has something of it in its vectors.
             standing = get_turns(connection, ids)
+            stale = _changed(before, _before(connection, batch.values()))
             worded = set(connection.scalars(_WORDED.where(sa.literal_column("id").in_(ids))))
             words.add_all(
                 connection, {id_: standing[id_].text for id_ in standing if id_ not in worded}
             )
             connection.execute(vectors.delete().where(vectors.c.turn.in_(unembedded)))
-            if kept := [value for value in values if value["turn"] in standing]:
-                connection.execute(vectors.insert(), kept)
+            kept = standing.keys() - stale
+            if rows := [value for value in values if value["turn"] in kept]:
+                connection.execute(vectors.insert(), rows)
+            _mark_dropped(connection, stale)
             self._note(connection, ids[-1])
 
     def _note(self, connection: sa.Connection, reached: int) -> None:
@@ -596,7 +601,11 @@ class Memory:
         with suppress(sqlite3.Error), self.log.engine.connect() as connection:
             raw = connection.connection.dbapi_connection
             assert raw is not None
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            raw.execute(f"PRAGMA busy_timeout = {SCRUB}")  # meanwhile nobody else may write
+            try:
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                raw.execute(f"PRAGMA busy_timeout = {1000 * TIMEOUT}")
 
 
 _STANDING = sa.select(turns.c.id).where(
@@ -685,9 +694,12 @@ def _drop_vectors(connection: sa.Connection, ids: Sequence[int]) -> None:
         had = connection.scalars(
             vectors.delete().where(vectors.c.turn.in_(some)).returning(vectors.c.turn)
         )
-        rows = [{"turn": turn} for turn in sorted(set(had))]
-        if rows:
-            connection.execute(dropped.insert().prefix_with("OR IGNORE"), rows)
+        _mark_dropped(connection, set(had))
+
+
+def _mark_dropped(connection: sa.Connection, ids: Collection[int]) -> None:
+    if rows := [{"turn": turn} for turn in sorted(ids)]:
+        connection.execute(dropped.insert().prefix_with("OR IGNORE"), rows)
 
 
 def _after(connection: sa.Connection, ids: Sequence[int]) -> list[int]:
@@ -723,6 +735,15 @@ def _before(connection: sa.Connection, batch: Collection[Turn]) -> dict[int, lis
     }
     found = get_turns(connection, {id_ for some in ids.values() for id_ in some})
     return {turn: [found[id_] for id_ in reversed(some)] for turn, some in ids.items()}
+
+
+def _changed(some: dict[int, list[Turn]], others: dict[int, list[Turn]]) -> set[int]:
+    """The turns before which other turns stand than before."""
+    return {
+        id_
+        for id_, before in some.items()
+        if [turn.id for turn in before] != [turn.id for turn in others[id_]]
+    }
 
 
 _EARLIER = """
