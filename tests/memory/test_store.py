@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from memory.schema import counters, embedders, vectors
 from memory.store import Memory
 from memory.types import Hit
 from memory.vectors import Vectors, from_bytes
+from tests.crashes import WordEmbedder
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -453,3 +454,41 @@ def test_a_vector_of_a_wrong_length_is_made_anew(
     assert "Biscuit" in best(again, "What is my dog called?")
     assert again.verify().sound
     again.close()
+
+
+class Interrupting(WordEmbedder):
+    """An embedder that lets something happen while it reads."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self._meanwhile = meanwhile
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        meanwhile, self._meanwhile = self._meanwhile, lambda: None
+        meanwhile()
+        return super().read(texts)
+
+
+def test_what_is_forgotten_while_its_neighbour_is_embedded_leaves_nothing_in_it(
+    tmp_path: Path,
+) -> None:
+    """A turn is embedded with those before it, which another process may forget meanwhile."""
+    path = tmp_path / "chatbot.db"
+    other = Memory(path, WordEmbedder)
+    memory = Memory(path, lambda: Interrupting(lambda: other.forget([first.id])))
+    first = memory.remember("user", "my cat is Momo")
+    second = memory.remember("user", "she likes milk", conversation=first.conversation)
+    memory.catch_up()
+    memory.catch_up()
+    alone = Memory(tmp_path / "alone" / "chatbot.db", WordEmbedder)
+    alone.remember("user", second.text)
+    alone.catch_up()
+    assert stored_vectors(memory) == stored_vectors(alone)
+    assert memory.verify(repair=False).sound
+    for one in (memory, other, alone):
+        one.close()
+
+
+def stored_vectors(memory: Memory) -> list[bytes]:
+    with memory.log.reading() as connection:
+        query = "SELECT vector FROM vectors ORDER BY turn, part"
+        return [blob for (blob,) in connection.exec_driver_sql(query)]
