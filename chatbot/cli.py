@@ -805,9 +805,16 @@ def open_chat(options: Options) -> "Iterator[Chat]":
     from chatbot.catalogue import DEFAULT_EMBEDDER
     from chatbot.chat import Chat
     from chatbot.models import embedder_folder, ready, resolve
+    from memory.mounts import network_file_system
     from memory.store import Memory
 
     settings = options.settings()
+    if kind := network_file_system(settings.home):
+        click.echo(
+            f"{settings.home} is on {kind}, a network file system: locks may fail there, so let one"
+            " chat use it at a time, or choose another --home",
+            err=True,
+        )
     store = Memory(settings.database, open_embedder)
     try:
         chat = Chat(store, settings)
