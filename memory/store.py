@@ -32,6 +32,7 @@ BEFORE = 2  # predecessors in the conversation that a turn is embedded with
 EXACT = 100_000  # vectors that the exact index in this process holds before a file is built
 AT_ONCE = 4 * EXACT  # without a file: so many make even a recall wait for one
 LOADED = 20_000  # vectors read at once
+UNIT = 0.01  # how far from 1 the length of a vector in float16 may be
 SCRUB = 500  # ms that emptying the write-ahead log waits for readers to end
 PROBED = 32  # turns, spread over the memory, that are looked at when it is opened
 
@@ -41,7 +42,8 @@ Progress = Callable[[str, int, int], None]  # what is being done, how much is do
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `verify` found, in turns: what was missing from a cache, what was in it for nothing.
+    """What `verify` found, in turns: what was missing from a cache, what was in it for nothing,
+    what was wrong in it.
 
     `repaired`: something was, and after mending a second look found nothing.
     """
@@ -54,6 +56,8 @@ class Report:
     damage: tuple[str, ...]
     file_missing: int = 0  # codes that the file of the approximate index lacks
     file_orphaned: int = 0
+    vectors_wrong: int = 0  # turns with a vector that isn't of unit length
+    words_wrong: int = 0  # turns whose words aren't those of their text
     repaired: bool = False
 
     @property
@@ -65,6 +69,8 @@ class Report:
             self.words_orphaned,
             self.file_missing,
             self.file_orphaned,
+            self.vectors_wrong,
+            self.words_wrong,
         )
         return not any(faults) and not self.damage
 
@@ -324,6 +330,7 @@ class Memory:
             with_vectors -= set(connection.scalars(_malformed(self.embedder)))
             with_words = set(connection.scalars(_WORDED))
             lost, stray = self._look_at_file(connection)
+            vectors_wrong, words_wrong = self._wrong_vectors(connection), _wrong_words(connection)
         return Report(
             turns=len(standing),
             vectors_missing=len(standing - with_vectors),
@@ -333,7 +340,26 @@ class Memory:
             damage=tuple(damage),
             file_missing=lost,
             file_orphaned=stray,
+            vectors_wrong=len(vectors_wrong),
+            words_wrong=len(words_wrong),
         )
+
+    def _wrong_vectors(self, connection: sa.Connection) -> list[int]:
+        """Turns with a vector of this embedder that has all its numbers and isn't 1 long."""
+        import numpy as np
+
+        from memory.vectors import from_bytes
+
+        wrong: set[int] = set()
+        own = _VECTORS.where(
+            embedders.c.name == self.embedder.id,
+            sa.func.length(vectors.c.vector) == 2 * self.embedder.dimension,
+        )
+        for some in connection.execute(own).partitions(LOADED):
+            ids, blobs = zip(*some, strict=True)
+            lengths = np.linalg.norm(from_bytes(blobs, self.embedder.dimension), axis=1)
+            wrong.update(np.array(ids)[~(abs(lengths - 1) < UNIT)].tolist())
+        return sorted(wrong)
 
     def _look_at_file(self, connection: sa.Connection) -> tuple[int, int]:
         """How many codes the index file lacks, and how many it holds for nothing."""
@@ -358,6 +384,8 @@ class Memory:
         with self.log.writing() as connection:
             if report.damage:
                 words.clear(connection)
+            words.remove(connection, _wrong_words(connection))
+            _drop_vectors(connection, self._wrong_vectors(connection))
             cached = set(connection.scalars(sa.select(vectors.c.turn)))
             cached |= set(connection.scalars(_WORDED))
             orphans = sorted(cached.difference(connection.scalars(_STANDING)))
@@ -632,6 +660,8 @@ _PROBE = """
         AND EXISTS (SELECT 1 FROM vectors WHERE turn = turns.id AND embedder = ?3))
     LIMIT 1"""
 
+_VECTORS = sa.select(vectors.c.turn, vectors.c.vector).join(embedders)
+
 _UNFILED = """
     SELECT file, coalesce((SELECT max(seq) FROM vectors), 0) - filed FROM embedders WHERE id = ?"""
 
@@ -654,6 +684,17 @@ def _malformed(embedder: "Embedder") -> sa.Select[tuple[int]]:
             sa.func.length(vectors.c.vector) != 2 * embedder.dimension,
         )
     )
+
+
+def _wrong_words(connection: sa.Connection) -> list[int]:
+    """Standing turns whose words are there and aren't those of their text."""
+    from memory import words
+
+    query = sa.select(turns.c.id, turns.c.text).where(turns.c.retracted == sa.false())
+    wrong: list[int] = []
+    for some in connection.execute(query).partitions(LOADED):
+        wrong += words.differing(connection, {row.id: row.text for row in some})
+    return wrong
 
 
 def _own_row(connection: sa.Connection, maker: str) -> int:

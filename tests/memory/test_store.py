@@ -375,6 +375,24 @@ def test_verify_names_what_differs_and_mends_it(memory: Memory) -> None:
     assert memory.verify().sound
 
 
+def test_verify_reads_every_row_and_mends_what_is_wrong_in_it(memory: Memory) -> None:
+    ids = tell(memory)
+    memory.catch_up()
+    before = stored_vectors(memory)
+    with memory.log.writing() as connection:
+        connection.exec_driver_sql(f"UPDATE words SET tokens = 'other' WHERE rowid = {ids[2]}")
+        for turn, byte in ((ids[4], "00"), (ids[5], "7e")):  # zeros, and what is no number
+            blob = f"x'{byte * 2 * memory.embedder.dimension}'"
+            connection.exec_driver_sql(f"UPDATE vectors SET vector = {blob} WHERE turn = {turn}")
+    looked = memory.verify(repair=False)
+    assert (looked.words_wrong, looked.vectors_wrong, looked.words_missing) == (1, 2, 0)
+    assert memory.verify().repaired and memory.verify(repair=False).sound
+    after = stored_vectors(memory)  # in another batch, figures are rounded otherwise
+    for one, other in zip(before, after, strict=True):
+        close = np.frombuffer(one, dtype="<f2") @ np.frombuffer(other, dtype="<f2").astype("f4")
+        assert close > 0.999
+
+
 def test_an_interrupted_catch_up_goes_on(memory: Memory, embedder: SentenceEmbedder) -> None:
     tell(memory, [f"note number {n}" for n in range(150)])
 
