@@ -518,11 +518,13 @@ class Memory:
             words.add_all(
                 connection, {id_: standing[id_].text for id_ in standing if id_ not in worded}
             )
+            # What another process has embedded stays: an index file may have it already.
+            unembedded -= set(connection.scalars(embedded))
             connection.execute(vectors.delete().where(vectors.c.turn.in_(unembedded)))
-            kept = standing.keys() - stale
+            kept = (unembedded & standing.keys()) - stale
             if rows := [value for value in values if value["turn"] in kept]:
                 connection.execute(vectors.insert(), rows)
-            _mark_dropped(connection, stale)
+            _mark_dropped(connection, stale & unembedded)
             self._note(connection, ids[-1])
 
     def _note(self, connection: sa.Connection, reached: int) -> None:

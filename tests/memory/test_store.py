@@ -506,6 +506,20 @@ def test_what_is_forgotten_while_its_neighbour_is_embedded_leaves_nothing_in_it(
         one.close()
 
 
+def test_what_another_process_embeds_meanwhile_is_not_stored_again(tmp_path: Path) -> None:
+    path = tmp_path / "chatbot.db"
+    other = Memory(path, WordEmbedder)
+    memory = Memory(path, lambda: Interrupting(other.catch_up))
+    tell(memory, FACTS[:3])
+    memory.catch_up()
+    with memory.log.reading() as connection:
+        seqs = connection.scalars(sa.select(vectors.c.seq).order_by(vectors.c.seq)).all()
+    assert seqs == list(range(1, len(seqs) + 1)) and len(seqs) >= 3
+    assert memory.verify(repair=False).sound
+    for one in (memory, other):
+        one.close()
+
+
 def stored_vectors(memory: Memory) -> list[bytes]:
     with memory.log.reading() as connection:
         query = "SELECT vector FROM vectors ORDER BY turn, part"
