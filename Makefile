@@ -18,6 +18,7 @@ test: $(VENV)/installed-test
 soak: $(VENV)/installed-test
 	$(BIN)/chatbot models fetch
 	$(BIN)/python -m tests.soak kills --count 500
+	$(BIN)/python -m tests.soak company --count 20000
 	$(BIN)/python -m tests.soak full --count 100
 	$(BIN)/python -m tests.soak damage
 

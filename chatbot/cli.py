@@ -902,8 +902,15 @@ def open_chat(options: Options) -> "Iterator[Chat]":
     from chatbot.chat import Chat
     from chatbot.encryption import open_memory as open_store
     from chatbot.models import embedder_folder, ready, resolve
+    from memory.mounts import network_file_system
 
     settings = options.settings()
+    if kind := network_file_system(settings.home):
+        click.echo(
+            f"{settings.home} is on {kind}, a network file system: locks may fail there, so let one"
+            " chat use it at a time, or choose another --home",
+            err=True,
+        )
     store = open_store(settings, open_embedder)
     try:
         chat = Chat(store, settings)

@@ -7,11 +7,13 @@ over the rest, and takes the log of another database for its own. Those are foun
 """
 
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from memory import cipher, wal
 from memory.errors import DatabaseFault
@@ -20,14 +22,18 @@ SALVAGE = (
     "nothing was changed: restore a copy, or let `chatbot memory salvage FILE` write what can be"
     " read to a new file"
 )
-SECONDS = 0.3  # that the check of a large database may take
-LARGE = 16 << 20  # bytes; what is smaller is checked whole
-LOOKS, PAUSE = 10, 0.1  # a log that another process is writing looks damaged for a moment
+SECONDS = 0.1  # that the check of a large database may take
+LARGE = 4 << 20  # bytes; what is smaller is checked whole
+LOOKS, PAUSE = 20, 0.05  # a log that another process is writing looks damaged for a moment
 _MAGIC = b"SQLite format 3\0"
+_WRITE_LOCK = 120  # the byte of the log's index
 # A connection that only reads checks no constraints.
 _BAD = """
-    SELECT id FROM turns WHERE role NOT IN ('user', 'assistant')
+    SELECT 'turn ' || id || ' has no role or status' FROM turns
+    WHERE role NOT IN ('user', 'assistant')
         OR status NOT IN ('complete', 'interrupted', 'failed') LIMIT 1"""
+_WHOLE = "PRAGMA quick_check(1)"
+_TURNS_FIRST = tuple(f"PRAGMA quick_check({table})" for table in ("conversations", "turns", "pins"))
 _IDENTITY = "SELECT value FROM counters WHERE name = 'identity'"
 
 
@@ -35,11 +41,15 @@ def check(path: Path, application: int, raw: bytes | None = None) -> None:
     """Refuse a file that is damaged, or another program's, changing nothing.
 
     `application` is the id that the header of ours has; `raw` opens an encrypted file, as
-    cipher.unlock says. Errors: DatabaseFault, sqlite3.Error or sqlcipher3's.
+    cipher.unlock says. This process must not have the database open: closing a file that was looked
+    at drops every lock that SQLite holds on it in the same process
+    (https://www.sqlite.org/howtocorrupt.html, section 2.2). Errors: DatabaseFault, sqlite3.Error or
+    sqlcipher3's.
     """
     head = _beginning(path, 100)
+    logged = _size(wal.beside(path)) > wal.HEADER
     if not head:
-        if _size(wal.beside(path)) > wal.HEADER:
+        if logged:
             what = "empty" if path.exists() else "missing"
             raise DatabaseFault(
                 f"{path} is {what}, but {wal.beside(path).name} beside it holds turns: {SALVAGE}"
@@ -52,8 +62,14 @@ def check(path: Path, application: int, raw: bytes | None = None) -> None:
     if _size(path.with_name(path.name + "-journal")):
         return  # it was being made when its process died; SQLite takes that back
     with closing(_open(path, "mode=ro", raw)) as connection:
-        _require_tables(connection, path)
-        _check_log(connection, path, raw)
+        _require_tables(connection, path)  # having read, SQLite has brought the log's index up
+    if logged and (passed := _passed_over(path)):
+        raise DatabaseFault(
+            f"{wal.beside(path)} is damaged, {passed} commits can't be read: {SALVAGE}"
+        )
+    with closing(_open(path, "mode=ro", raw)) as connection:
+        if logged:
+            _require_own_log(connection, path, raw)
         _check_pages(connection, path)
 
 
@@ -75,67 +91,96 @@ def _require_tables(connection: sqlite3.Connection, path: Path) -> None:
         raise _anothers(path)
 
 
-def _check_log(connection: sqlite3.Connection, path: Path, raw: bytes | None) -> None:
-    """Refuse a write-ahead log with commits that SQLite would pass over, or of another database."""
-    log = wal.beside(path)
-    if _size(log) <= wal.HEADER:
-        return
-    passed = [_passed_over(path)]
-    while passed[-1] and len(passed) < LOOKS:
-        time.sleep(PAUSE)
-        passed.append(_passed_over(path))
-    if passed[-1]:
-        raise DatabaseFault(f"{log} is damaged, {passed[-1]} commits can't be read: {SALVAGE}")
-    with suppress(*cipher.errors()), closing(_open(path, "mode=ro&immutable=1", raw)) as alone:
-        own, read = (one.execute(_IDENTITY).fetchone() for one in (alone, connection))
-        if own and read and own != read:
-            raise DatabaseFault(f"{log} belongs to another database, move it away: {SALVAGE}")
-
-
 def _passed_over(path: Path) -> int:
-    """How many commits of the log SQLite doesn't count."""
-    data = wal.beside(path).read_bytes()
-    header = wal.read_header(data)
-    index = _beginning(path.with_name(path.name + "-shm"), 48)  # the header of the log's index
+    """How many commits of the log SQLite doesn't count; 0 while another process is writing."""
+    if sys.platform == "win32":  # there nobody may look at the index while it is in use
+        return 0
+    try:
+        with (
+            path.with_name(path.name + "-shm").open("rb") as index,
+            wal.beside(path).open("rb", buffering=0) as log,
+        ):
+            if not _keep_writers_out(index.fileno()):
+                return 0  # who writes has opened it, so it was sound
+            return _not_counted(index.read(48), log)
+    except OSError:  # the last process that had it open has just put the log away
+        return 0
+
+
+def _not_counted(index: bytes, log: BinaryIO) -> int:
+    """How many commits the log has that its index, of which this is the header, doesn't."""
+    header = wal.read_header(log.read(wal.HEADER))
     if header is None or len(index) < 48:
         return 0
     if header.whole and index[32:40] != header.salts:
-        return 0  # it has begun anew since it was read
-    used = int.from_bytes(index[16:20], "little" if index[0] else "big")
-    return wal.passed_over(data, used)
+        return 0  # it begins anew with the next commit
+    return wal.passed_over(log, int.from_bytes(index[16:20], "little" if index[0] else "big"))
+
+
+def _keep_writers_out(index: int) -> bool:
+    """Whether nobody writes, and nobody can until this file is closed.
+
+    Which byte of the log's index is locked by a writer: https://www.sqlite.org/walformat.html,
+    section 2.3.
+    """
+    import fcntl
+
+    for _ in range(LOOKS):
+        with suppress(BlockingIOError, PermissionError):
+            fcntl.lockf(index, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, _WRITE_LOCK)
+            return True
+        time.sleep(PAUSE)
+    return False
+
+
+def _require_own_log(connection: sqlite3.Connection, path: Path, raw: bytes | None) -> None:
+    with suppress(*cipher.errors()), closing(_open(path, "mode=ro&immutable=1", raw)) as alone:
+        own, read = (one.execute(_IDENTITY).fetchone() for one in (alone, connection))
+        if own and read and own != read:
+            raise DatabaseFault(
+                f"{wal.beside(path)} belongs to another database, move it away: {SALVAGE}"
+            )
 
 
 def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
     size = int(connection.execute("PRAGMA page_size").fetchone()[0])  # SQLCipher says it in text
     if _size(path) % size and _size(wal.beside(path)) <= wal.HEADER:
         raise DatabaseFault(f"{path} is damaged, its last page is cut short: {SALVAGE}")
-    with _interrupted_if_large(connection, _size(path)):
-        try:
-            rows = [str(row) for (row,) in connection.execute("PRAGMA quick_check(1)")]
-            if rows == ["ok"] and connection.execute("PRAGMA user_version").fetchone()[0]:
-                rows += [
-                    f"turn {turn} has no role or status" for (turn,) in connection.execute(_BAD)
-                ]
-        except cipher.errors() as error:
-            if "interrupted" in str(error):
-                return
-            raise
-    if rows != ["ok"]:
-        raise DatabaseFault(f"{path} is damaged ({' '.join(rows[-1].split())}): {SALVAGE}")
+    if not connection.execute("PRAGMA user_version").fetchone()[0]:
+        return  # it holds nothing yet
+    large = _size(path) >= LARGE
+    with _interrupted(connection, SECONDS if large else None):
+        for statement in (*_TURNS_FIRST, _WHOLE) if large else (_WHOLE, _BAD):
+            for (found,) in connection.execute(statement):
+                if found != "ok":
+                    what = " ".join(str(found).split())
+                    raise DatabaseFault(f"{path} is damaged ({what}): {SALVAGE}")
 
 
 @contextmanager
-def _interrupted_if_large(connection: sqlite3.Connection, size: int) -> Iterator[None]:
-    if size < LARGE:
+def _interrupted(connection: sqlite3.Connection, seconds: float | None) -> Iterator[None]:
+    """Let what the connection does end after so many seconds, if any are given."""
+    if seconds is None:
         yield
         return
-    timer = threading.Timer(SECONDS, connection.interrupt)
-    timer.start()
+    done = threading.Event()
+
+    def interrupt() -> None:
+        after = seconds
+        while not done.wait(after):  # once may fall between two statements
+            connection.interrupt()
+            after = 0.01
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
     try:
         yield
+    except cipher.errors() as error:
+        if "interrupted" not in str(error):
+            raise
     finally:
-        timer.cancel()
-        timer.join()
+        done.set()
+        thread.join()
 
 
 def _open(path: Path, options: str, raw: bytes | None) -> sqlite3.Connection:

@@ -4,6 +4,7 @@ Knows nothing about vectors, words or ranking: what else hangs on a turn is dele
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from memory.schema import (
     reading,
     recalled,
     turns,
+    unlock,
     writing,
 )
 from memory.types import Conversation, Hit, Role, Status, Turn
@@ -56,7 +58,7 @@ class Log:
     """Turns and conversations in one SQLite file, or with no path in this process's memory.
 
     Safe to use from several processes and threads. `key` is asked for the key of an encrypted file,
-    unless `unlocked` is what cipher.unlock made of it.
+    unless `unlocked` is what schema.unlock made of it.
 
     Errors of every method: DatabaseFault; UnknownTurn and UnknownConversation where an id is given.
     """
@@ -67,7 +69,7 @@ class Log:
         key: cipher.Key | None = None,
         unlocked: bytes | None = None,
     ) -> None:
-        raw = unlocked or cipher.unlock(path, key)
+        raw = unlocked or unlock(path, key)
         self.path = path
         self.encrypted = raw is not None
         self.engine = open_database(path, raw)
@@ -474,10 +476,8 @@ def _adopt(
 
 
 def _process(id_: int) -> str:
-    """A name for a process: its id, and when it began, in seconds since 1970."""
-    import psutil
-
-    return f"{id_}@{psutil.Process(id_).create_time():.0f}"
+    """A name for a process: its id, and when it began, in seconds."""
+    return f"{id_}@{_began(id_):.0f}"
 
 
 def _is_gone(process: str) -> bool:
@@ -486,9 +486,17 @@ def _is_gone(process: str) -> bool:
 
     id_, _, began = process.partition("@")
     try:
-        now = psutil.Process(int(id_)).create_time()
+        return abs(_began(int(id_)) - float(began)) > 10
     except psutil.NoSuchProcess:
         return True
     except psutil.AccessDenied:  # alive, and somebody else's
         return False
-    return abs(now - float(began)) > 10  # less than that, and the clock was set
+
+
+def _began(id_: int) -> float:
+    """When a process began, in seconds: on Linux since the system was booted, since what it says
+    of the time of day changes when the clock is set. Errors: those of psutil."""
+    import psutil
+
+    began: float = psutil.Process(id_).create_time()
+    return began - psutil.boot_time() if sys.platform == "linux" else began

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, get_args
@@ -20,6 +21,7 @@ import sqlalchemy as sa
 from memory import cipher, wal
 from memory.errors import DatabaseFault
 from memory.log import Log, title_of
+from memory.schema import is_open
 from memory.types import Role, Status
 
 _TABLE_LEAF, _INDEX_LEAF, _INDEX_INNER = 0x0D, 0x0A, 0x02
@@ -59,10 +61,13 @@ def salvage(path: Path, target: Path) -> Salvaged:
     """Write what can be read of the database at `path` to a new one, `target`.
 
     Errors: DatabaseFault when `target` exists, when there is nothing to be read, as in an encrypted
-    one, or when it can't be written; OSError when `path` can't be read.
+    one, when it can't be written, or when this process has `path` open; OSError when `path` can't
+    be read.
     """
     if target.exists():
         raise DatabaseFault(f"{target} exists: give another name")
+    if is_open(path):
+        raise DatabaseFault(f"{path} is open in this program: close it first")
     if cipher.is_encrypted(path):
         raise DatabaseFault(
             f"{path} is encrypted, no turn can be read in its bytes: restore a copy"
@@ -175,7 +180,7 @@ def _versions(data: bytes, log: bytes) -> Iterator[_Pages]:
 
     Elsewhere the log is right: what it has no more was forgotten.
     """
-    size = _page_size(data) or wal.likely_size(log)
+    size = _page_size(data) or wal.likely_size(BytesIO(log))
     plain = {
         number: data[at : at + size] for number, at in enumerate(range(0, len(data), size), start=1)
     }
@@ -213,11 +218,12 @@ def _page_size(data: bytes) -> int:
 def _committed(log: bytes) -> dict[int, bytes]:
     """The newest committed version of each page in the log, wrong checksums or not."""
     header = wal.read_header(log)
-    size = wal.likely_size(log)
+    file = BytesIO(log)
+    size = wal.likely_size(file)
     pages: dict[int, bytes] = {}
     waiting: dict[int, bytes] = {}
     salts = header.salts if header is not None and header.whole else None
-    for frame in wal.frames(log, size):
+    for frame in wal.frames(file, size):
         salts = salts or frame.salts
         if frame.salts == salts:
             waiting[frame.page] = log[frame.at : frame.at + size]

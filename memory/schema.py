@@ -7,6 +7,8 @@ models or ranking.
 
 import os
 import sqlite3
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,10 +19,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import Dialect
 
 from memory import cipher, health
-from memory.errors import DatabaseFault, NewerSchema, WordsDamaged
+from memory.errors import DatabaseFault, KeyFault, NewerSchema, WordsDamaged
 
 CACHE = 65_536  # KiB of pages that a connection keeps: the upper levels of a million turns' trees
+TIMEOUT = 30  # seconds: another process's longest transaction (a batch of vectors) is far shorter
 APPLICATION_ID = 0x43424F54  # "CBOT", in the header of every database file of this program
+_connections = Counter[Path]()  # of this process, by database
+_opened_with: dict[Path, bytes | None] = {}  # what cipher.unlock gave for them
+_counting, _opening = threading.Lock(), threading.Lock()
 
 
 class UtcTime(sa.TypeDecorator[datetime]):
@@ -265,8 +271,8 @@ def open_database(path: Path | None, raw: bytes | None = None) -> sa.Engine:
     """Open the database file at `path`, making it and its folder if need be, at the newest schema.
 
     With `path` None it lives in this process's memory only. `raw` opens an encrypted file, as
-    cipher.unlock says. Folders are made 0700 and the file 0600, whatever the umask. Errors:
-    DatabaseFault; KeyFault when `raw` is wrong.
+    `unlock` says. Folders are made 0700 and the file 0600, whatever the umask. The file is checked,
+    unless this process has it open already. Errors: DatabaseFault; KeyFault when `raw` is wrong.
     """
     if path is None:
         engine = sa.create_engine(
@@ -274,29 +280,74 @@ def open_database(path: Path | None, raw: bytes | None = None) -> sa.Engine:
             poolclass=sa.StaticPool,
             connect_args={"check_same_thread": False},
         )
-    else:
+        _listen(engine, None)
+        migrate(engine, None)
+        return engine
+    with _opening:
         with _as_fault(path):
             if raw is not None:
                 cipher.require_right(path, raw)
-            health.check(path, APPLICATION_ID, raw)
-        _make_file(path)
-        # 30 s: another process's longest transaction (a batch of vectors) is far shorter.
+            if not (is_open(path) and path.exists()):
+                health.check(path, APPLICATION_ID, raw)
+                _make_file(path)
         engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(path)),
-            connect_args={"timeout": 30},
+            connect_args={"timeout": TIMEOUT},
             module=None if raw is None else cipher.module(path),
         )
+        _listen(engine, raw)
+        _count(engine, path.resolve())
+        _opened_with[path.resolve()] = raw
+        with reading(engine, path) as connection:
+            version = _pragma(connection, "user_version")
+    if version != len(MIGRATIONS):
+        migrate(engine, path)
+    _identify(engine, path)
+    return engine
+
+
+def is_open(path: Path) -> bool:
+    """Whether this process has connections to the database at `path`.
+
+    While it has, nothing here may open the file, or the log's index, and close it: that drops the
+    locks of these connections, so that another process deletes the log that they write to.
+    """
+    return _connections[path.resolve()] > 0
+
+
+def unlock(path: Path | None, key: cipher.Key | None) -> bytes | None:
+    """What the database is opened with, as cipher.unlock says; a file that this process has open
+    isn't looked at for it. Errors: those of cipher.unlock."""
+    if path is None or not is_open(path):
+        return cipher.unlock(path, key)
+    raw = _opened_with[path.resolve()]
+    if raw is None:
+        return None
+    if key is None:
+        raise KeyFault(f"{path} is encrypted: open it with its key")
+    return cipher.derive(key(path), raw[-cipher.SALT :])
+
+
+def _listen(engine: sa.Engine, raw: bytes | None) -> None:
     if raw is not None:
         sa.event.listen(engine, "connect", lambda opened, _: cipher.configure(opened, raw))
     sa.event.listen(engine, "connect", _configure)
     sa.event.listen(engine, "begin", _begin)
-    with reading(engine, path) as connection:
-        version = _pragma(connection, "user_version")
-    if version != len(MIGRATIONS):
-        migrate(engine, path)
-    if path is not None:
-        _identify(engine, path)
-    return engine
+
+
+def _count(engine: sa.Engine, path: Path) -> None:
+    """Count connections as they are opened and closed."""
+
+    def opened(*_: object) -> None:
+        with _counting:
+            _connections[path] += 1
+
+    def closed(*_: object) -> None:
+        with _counting:
+            _connections[path] -= 1
+
+    sa.event.listen(engine, "connect", opened)
+    sa.event.listen(engine, "close", closed)
 
 
 def _identify(engine: sa.Engine, path: Path) -> None:

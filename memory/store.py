@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from memory import cipher
 from memory.errors import UnknownTurn, WordsDamaged
 from memory.log import Log, Making, at_most, delete_turns, get_turns
-from memory.schema import conversations, counters, dropped, embedders, turns, vectors
+from memory.schema import TIMEOUT, conversations, counters, dropped, embedders, turns, vectors
 from memory.types import Hit, Role, Turn
 
 if TYPE_CHECKING:  # NumPy and FAISS are loaded by the first recall, not by a list
@@ -32,6 +32,8 @@ BEFORE = 2  # predecessors in the conversation that a turn is embedded with
 EXACT = 100_000  # vectors that the exact index in this process holds before a file is built
 AT_ONCE = 4 * EXACT  # without a file: so many make even a recall wait for one
 LOADED = 20_000  # vectors read at once
+UNIT = 0.01  # how far from 1 the length of a vector in float16 may be
+SCRUB = 500  # ms that emptying the write-ahead log waits for readers to end
 PROBED = 32  # turns, spread over the memory, that are looked at when it is opened
 
 T = TypeVar("T")
@@ -40,7 +42,8 @@ Progress = Callable[[str, int, int], None]  # what is being done, how much is do
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `verify` found, in turns: what was missing from a cache, what was in it for nothing.
+    """What `verify` found, in turns: what was missing from a cache, what was in it for nothing,
+    what was wrong in it.
 
     `repaired`: something was, and after mending a second look found nothing.
     """
@@ -53,6 +56,8 @@ class Report:
     damage: tuple[str, ...]
     file_missing: int = 0  # codes that the file of the approximate index lacks
     file_orphaned: int = 0
+    vectors_wrong: int = 0  # turns with a vector that isn't of unit length
+    words_wrong: int = 0  # turns whose words aren't those of their text
     repaired: bool = False
 
     @property
@@ -64,6 +69,8 @@ class Report:
             self.words_orphaned,
             self.file_missing,
             self.file_orphaned,
+            self.vectors_wrong,
+            self.words_wrong,
         )
         return not any(faults) and not self.damage
 
@@ -327,6 +334,7 @@ class Memory:
             with_vectors -= set(connection.scalars(_malformed(self.embedder)))
             with_words = set(connection.scalars(_WORDED))
             lost, stray = self._look_at_file(connection)
+            vectors_wrong, words_wrong = self._wrong_vectors(connection), _wrong_words(connection)
         return Report(
             turns=len(standing),
             vectors_missing=len(standing - with_vectors),
@@ -336,7 +344,26 @@ class Memory:
             damage=tuple(damage),
             file_missing=lost,
             file_orphaned=stray,
+            vectors_wrong=len(vectors_wrong),
+            words_wrong=len(words_wrong),
         )
+
+    def _wrong_vectors(self, connection: sa.Connection) -> list[int]:
+        """Turns with a vector of this embedder that has all its numbers and isn't 1 long."""
+        import numpy as np
+
+        from memory.vectors import from_bytes
+
+        wrong: set[int] = set()
+        own = _VECTORS.where(
+            embedders.c.name == self.embedder.id,
+            sa.func.length(vectors.c.vector) == 2 * self.embedder.dimension,
+        )
+        for some in connection.execute(own).partitions(LOADED):
+            ids, blobs = zip(*some, strict=True)
+            lengths = np.linalg.norm(from_bytes(blobs, self.embedder.dimension), axis=1)
+            wrong.update(np.array(ids)[~(abs(lengths - 1) < UNIT)].tolist())
+        return sorted(wrong)
 
     def _look_at_file(self, connection: sa.Connection) -> tuple[int, int]:
         """How many codes the index file lacks, and how many it holds for nothing."""
@@ -361,6 +388,8 @@ class Memory:
         with self.log.writing() as connection:
             if report.damage:
                 words.clear(connection)
+            words.remove(connection, _wrong_words(connection))
+            _drop_vectors(connection, self._wrong_vectors(connection))
             cached = set(connection.scalars(sa.select(vectors.c.turn)))
             cached |= set(connection.scalars(_WORDED))
             orphans = sorted(cached.difference(connection.scalars(_STANDING)))
@@ -486,15 +515,21 @@ class Memory:
             for reading in [next(readings)]
         ]
         with self.log.writing() as connection:
-            # Some may have been forgotten meanwhile, or indexed by another process.
+            # Some may have been forgotten meanwhile, or indexed by another process; what was
+            # embedded with one that is gone has something of it in its vectors.
             standing = get_turns(connection, ids)
+            stale = _changed(before, _before(connection, batch.values()))
             worded = set(connection.scalars(_WORDED.where(sa.literal_column("id").in_(ids))))
             words.add_all(
                 connection, {id_: standing[id_].text for id_ in standing if id_ not in worded}
             )
+            # What another process has embedded stays: an index file may have it already.
+            unembedded -= set(connection.scalars(embedded))
             connection.execute(vectors.delete().where(vectors.c.turn.in_(unembedded)))
-            if kept := [value for value in values if value["turn"] in standing]:
-                connection.execute(vectors.insert(), kept)
+            kept = (unembedded & standing.keys()) - stale
+            if rows := [value for value in values if value["turn"] in kept]:
+                connection.execute(vectors.insert(), rows)
+            _mark_dropped(connection, stale & unembedded)
             self._note(connection, ids[-1])
 
     def _note(self, connection: sa.Connection, reached: int) -> None:
@@ -606,7 +641,11 @@ class Memory:
         with suppress(*cipher.errors()), self.log.engine.connect() as connection:
             raw = connection.connection.dbapi_connection
             assert raw is not None
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            raw.execute(f"PRAGMA busy_timeout = {SCRUB}")  # meanwhile nobody else may write
+            try:
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                raw.execute(f"PRAGMA busy_timeout = {1000 * TIMEOUT}")
 
 
 _STANDING = sa.select(turns.c.id).where(
@@ -633,6 +672,8 @@ _PROBE = """
         AND EXISTS (SELECT 1 FROM vectors WHERE turn = turns.id AND embedder = ?3))
     LIMIT 1"""
 
+_VECTORS = sa.select(vectors.c.turn, vectors.c.vector).join(embedders)
+
 _UNFILED = """
     SELECT file, coalesce((SELECT max(seq) FROM vectors), 0) - filed FROM embedders WHERE id = ?"""
 
@@ -655,6 +696,17 @@ def _malformed(embedder: "Embedder") -> sa.Select[tuple[int]]:
             sa.func.length(vectors.c.vector) != 2 * embedder.dimension,
         )
     )
+
+
+def _wrong_words(connection: sa.Connection) -> list[int]:
+    """Standing turns whose words are there and aren't those of their text."""
+    from memory import words
+
+    query = sa.select(turns.c.id, turns.c.text).where(turns.c.retracted == sa.false())
+    wrong: list[int] = []
+    for some in connection.execute(query).partitions(LOADED):
+        wrong += words.differing(connection, {row.id: row.text for row in some})
+    return wrong
 
 
 def _own_row(connection: sa.Connection, maker: str) -> int:
@@ -695,9 +747,12 @@ def _drop_vectors(connection: sa.Connection, ids: Sequence[int]) -> None:
         had = connection.scalars(
             vectors.delete().where(vectors.c.turn.in_(some)).returning(vectors.c.turn)
         )
-        rows = [{"turn": turn} for turn in sorted(set(had))]
-        if rows:
-            connection.execute(dropped.insert().prefix_with("OR IGNORE"), rows)
+        _mark_dropped(connection, set(had))
+
+
+def _mark_dropped(connection: sa.Connection, ids: Collection[int]) -> None:
+    if rows := [{"turn": turn} for turn in sorted(ids)]:
+        connection.execute(dropped.insert().prefix_with("OR IGNORE"), rows)
 
 
 def _after(connection: sa.Connection, ids: Sequence[int]) -> list[int]:
@@ -733,6 +788,15 @@ def _before(connection: sa.Connection, batch: Collection[Turn]) -> dict[int, lis
     }
     found = get_turns(connection, {id_ for some in ids.values() for id_ in some})
     return {turn: [found[id_] for id_ in reversed(some)] for turn, some in ids.items()}
+
+
+def _changed(some: dict[int, list[Turn]], others: dict[int, list[Turn]]) -> set[int]:
+    """The turns before which other turns stand than before."""
+    return {
+        id_
+        for id_, before in some.items()
+        if [turn.id for turn in before] != [turn.id for turn in others[id_]]
+    }
 
 
 _EARLIER = """

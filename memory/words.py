@@ -250,6 +250,12 @@ def check(connection: Connection) -> None:
     connection.execute(text("INSERT INTO words(words) VALUES ('integrity-check')"))
 
 
+def differing(connection: Connection, texts: Mapping[int, str]) -> list[int]:
+    """Of turns by id those that are in the index with other words than their text has."""
+    rows = connection.exec_driver_sql(_TOKENS, (str(list(texts)),))
+    return [turn for turn, tokens in rows if tokens != " ".join(tokenize(texts[turn]))]
+
+
 def search(connection: Connection, query: str, *, among: Within | None = None) -> Found:
     """The turns that hold words of the query, word by word, so that neighbours can share them.
 

@@ -37,7 +37,7 @@ from chatbot.decoding import Decoding
 from chatbot.engines import Message, Piece, Usage
 from chatbot.errors import ChatbotFault
 from chatbot.settings import Settings
-from memory import files, nearest, rank, schema, search, store, words  # noqa: F401
+from memory import codes, files, nearest, rank, schema, search, store, words  # noqa: F401
 from memory.embed import Reading
 from memory.errors import MemoryFault
 from memory.log import Draft, Log
@@ -123,6 +123,7 @@ def make_small() -> None:
     """Lower the sizes at which batches end and index files are written, in this process."""
     store.EXACT, store.AT_ONCE, store.BATCH = 60, 120, 8
     nearest.SMALL = 10
+    codes.MINIMUM = 1 << 20  # all lists are scanned: what is found can be compared
     chatting.SAVE_EVERY = 0.01
 
 
@@ -397,7 +398,7 @@ def _look(home: Path) -> dict[str, Any]:
         "drafts": unfinished,
         "sound": report.sound,
         "report": str(report),
-        "same": same(own, anew) and same(with_file, anew),
+        "differs": differs(own, anew) or differs(with_file, anew),
     }
 
 
@@ -433,13 +434,14 @@ def answers(memory: Memory) -> list[dict[str, float]]:
     return found
 
 
-def same(some: list[dict[str, float]], others: list[dict[str, float]]) -> bool:
-    """Whether the same was found, with the same figures; FAISS and NumPy round them otherwise."""
-    return all(
-        one.keys() == other.keys()
-        and np.allclose([one[key] for key in one], [other[key] for key in one], atol=1e-5)
-        for one, other in zip(some, others, strict=True)
-    )
+def differs(some: list[dict[str, float]], others: list[dict[str, float]]) -> str:
+    """The first thing that was found otherwise, or ""; FAISS and NumPy round figures otherwise."""
+    for one, other in zip(some, others, strict=True):
+        for key in sorted(one.keys() | other.keys()):
+            left, right = one.get(key), other.get(key)
+            if left is None or right is None or abs(left - right) > 1e-5:
+                return f"{key}: {left}, made anew {right}; of {len(one)} and {len(other)}"
+    return ""
 
 
 @dataclass
@@ -493,8 +495,8 @@ class Ledger:
             wrong["replies"].append(f"{found['drafts']} drafts are left")
         if not found["sound"]:
             wrong["unsound"].append(found["report"])
-        if not found["same"]:
-            wrong["index differs"].append("from one made anew")
+        if found["differs"]:
+            wrong["index differs"].append(found["differs"])
         return wrong
 
     def settle(self, found: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from io import BytesIO
 from pathlib import Path
 
 from prompt_toolkit.history import FileHistory
@@ -143,8 +144,9 @@ def _after_opening(case: Case, memory: Memory, wanted: set[str]) -> list[str]:
         wrong.append(str(report))
     copy = memory.log.path.parent / "anew"  # type: ignore[union-attr]
     fresh = crashes._made_anew(memory, copy)
-    if not case.changed and not crashes.same(crashes.answers(memory), crashes.answers(fresh)):
-        wrong.append("the index differs from one made anew")
+    other = crashes.differs(crashes.answers(memory), crashes.answers(fresh))
+    if other and not case.changed:
+        wrong.append(f"the index differs: {other}")
     fresh.close()
     return wrong
 
@@ -280,7 +282,7 @@ def frame(number: int, offset: int) -> Callable[[bytes], int]:
     """A place in a frame of the log; a negative number counts from its end."""
 
     def at(data: bytes) -> int:
-        all_ = list(wal.frames(data, PAGE))
+        all_ = list(wal.frames(BytesIO(data), PAGE))
         return all_[number].at + offset
 
     return at

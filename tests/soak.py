@@ -1,6 +1,7 @@
 """Long runs of what `make test` runs shortened: what must hold through every accident.
 
     python -m tests.soak kills --count 500 --seed 1
+    python -m tests.soak company --count 20000 --seed 1
     python -m tests.soak full --count 100 --seed 1
     python -m tests.soak damage
 
@@ -10,6 +11,7 @@ is 1 if anything was wrong.
 
 import argparse
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -20,8 +22,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from tests import company as together
 from tests import crashes, damages
 
+MEMBERS = 8  # processes at once on one memory
 LIVES = 8  # on one home, one after the other
 DISK = 16 << 20  # bytes of a small disk
 FREE = 400_000  # bytes at most that are free on it when it is nearly full
@@ -57,6 +61,52 @@ def kills(count: int, seed: int) -> dict[str, Any]:
         "by moment": killed,
         **{kind: len(some) for kind, some in wrong.items()},
         "examples": [some[0] for some in wrong.values() if some],
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def company(count: int, seed: int) -> dict[str, Any]:
+    """Let 8 processes do `count` operations on one memory.
+
+    How long a recall takes is told beside what it takes in one process alone, and in as many
+    processes of which each has a memory of its own: these wait for the processor, too, but not for
+    one another's transactions. Both go on from copies of what the company left.
+    """
+    together.make_small()
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        homes = [Path(name) / str(number) / "home" for number in range(MEMBERS + 2)]
+        shared = homes[0]
+        shared.mkdir(parents=True)
+        rows = together.gather([shared] * MEMBERS, count, seed)
+        _progress(f"{count} operations in {time.monotonic() - began:.0f} s")
+        for home in homes[1:]:
+            shutil.copytree(shared, home)
+        few = max(MEMBERS, count // 10)
+        alone = together.gather(homes[-1:], few, seed + 1)
+        apart = together.gather(homes[1:-1], few, seed + 2)
+        wrong = together.judge(shared, rows)
+    every = [row for row in (*rows, *alone, *apart) if row[0] in ("fault", "traceback")]
+    recalls = {
+        name: together.seconds(some, "recall")
+        for name, some in (("company", rows), ("alone", alone), ("apart", apart))
+    }
+    tails = {name: together.percentile(some, 0.99) for name, some in recalls.items()}
+    return {
+        "operations": sum(row[0] == "took" for row in rows),
+        "processes": MEMBERS,
+        "processors": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "seed": seed,
+        "by kind": Counter(row[1] for row in rows if row[0] == "took"),
+        **{kind: len(some) for kind, some in wrong.items()},
+        "recall p50 ms": {
+            name: round(1e3 * together.percentile(some, 0.5), 1) for name, some in recalls.items()
+        },
+        "recall p99 ms": {name: round(1e3 * tail, 1) for name, tail in tails.items()},
+        "slowest recall ms": {name: round(1e3 * some[-1], 1) for name, some in recalls.items()},
+        "p99 by that alone": round(tails["company"] / tails["alone"], 2),
+        "p99 by that apart": round(tails["company"] / tails["apart"], 2),
+        "examples": [some[0] for some in wrong.values() if some] + [row[1] for row in every[:3]],
         "seconds": round(time.monotonic() - began, 1),
     }
 
@@ -192,16 +242,18 @@ def _progress(line: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("what", choices=["kills", "full", "damage"])
-    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("what", choices=["kills", "company", "full", "damage"])
+    parser.add_argument("--count", type=int, help="kills, lives or operations")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="of full: a small disk, made if not given")
     options = parser.parse_args()
     if options.what == "full" and options.folder is None:
         sys.exit(on_a_small_disk(sys.argv[1:]))
+    count = options.count or {"kills": 500, "company": 20_000, "full": 100}.get(options.what, 0)
     figures = {
-        "kills": lambda: kills(options.count, options.seed),
-        "full": lambda: full(options.count, options.seed, options.folder),
+        "kills": lambda: kills(count, options.seed),
+        "company": lambda: company(count, options.seed),
+        "full": lambda: full(count, options.seed, options.folder),
         "damage": damage,
     }[options.what]()
     print(json.dumps(figures, ensure_ascii=False))

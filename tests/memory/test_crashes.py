@@ -37,7 +37,7 @@ FOUND = {
     "drafts": 0,
     "sound": True,
     "report": "",
-    "same": True,
+    "differs": "",
 }
 
 
@@ -52,7 +52,7 @@ FOUND = {
         ("replies", {"turns": [FOUND["turns"][0], ["assistant", REPLY[:50], "complete"]]}),  # type: ignore[index]
         ("replies", {"drafts": 1}),
         ("unsound", {"sound": False}),
-        ("index differs", {"same": False}),
+        ("index differs", {"differs": "vector 9: 0.1, made anew None"}),
         ("failed opens", {"refused": "the database is damaged"}),
     ],
 )

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,23 @@ def test_the_beginning_of_a_text_whose_end_is_lost_is_kept(killed: Path, tmp_pat
     shutil.copytree(killed, home)
     (home / LOG).unlink()
     data = (home / "chatbot.db").read_bytes()
-    last = data.rindex(said(7)[-90:].encode()) // 4096 * 4096  # the page that the text ends on
+    number, last = next(
+        (number, last)
+        for number in (30, 53, 76, 99)
+        if (last := _page_of(data, said(number)[-60:])) > _page_of(data, said(number)[:100])
+    )
     (home / "chatbot.db").write_bytes(data[:last])
     found = salvage(home / "chatbot.db", tmp_path / "new.db")
     log = Log(tmp_path / "new.db")
-    (turn,) = (one for one in log.turns() if one.text.startswith(said(7)[:100]))
+    (turn,) = (one for one in log.turns() if one.text.startswith(said(number)[:100]))
     log.close()
     assert found.cut >= 1 and turn.status == "interrupted"
-    assert said(7).startswith(turn.text) and 3000 < len(turn.text) < len(said(7))
+    assert said(number).startswith(turn.text) and 1000 < len(turn.text) < len(said(number))
+
+
+def _page_of(data: bytes, text: str) -> int:
+    """Where the last page begins that has this text on it."""
+    return data.rindex(text.encode()) // 4096 * 4096
 
 
 def test_what_was_forgotten_is_not_salvaged(killed: Path, tmp_path: Path) -> None:
@@ -140,9 +150,13 @@ def test_the_command_salvages_and_says_what_to_do_next(killed: Path, tmp_path: P
 
 
 def test_frames_after_a_wrong_one_are_counted(killed: Path) -> None:
-    data = (killed / LOG).read_bytes()
-    frames = list(wal.frames(data, 4096))
+    data = bytearray((killed / LOG).read_bytes())
+    log = BytesIO(data)
+    frames = list(wal.frames(log, 4096))
     commits = sum(frame.commit for frame in frames)
     assert commits > 10 and wal.read_header(data).whole  # type: ignore[union-attr]
-    assert wal.passed_over(data, len(frames)) == 0
-    assert wal.passed_over(data, 0) == commits
+    assert wal.passed_over(log, len(frames)) == 0
+    end = 1 + next(number for number, frame in enumerate(frames) if frame.commit)
+    assert wal.passed_over(log, 0) == wal.passed_over(log, end) == 0  # the next goes on from there
+    data[frames[end].at + 100] ^= 1
+    assert wal.passed_over(BytesIO(data), end) == commits - 1

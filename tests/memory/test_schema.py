@@ -1,19 +1,23 @@
 """Opening and migrating the database, from every older schema and from damaged files."""
 
+import shutil
 import sqlite3
 import stat
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from memory import schema
+from memory import health, schema
 from memory.errors import DatabaseFault, NewerSchema
-from memory.log import Log
+from memory.log import Log, Making
+from memory.salvage import salvage
 
 NEWEST = len(schema.MIGRATIONS)
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 def database_at(path: Path, version: int) -> None:
@@ -147,3 +151,147 @@ def test_files_and_folders_are_private_whatever_the_umask(tmp_path: Path) -> Non
     Log(path).close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+_COME_AND_GO = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+print(connection.execute("SELECT count(*) FROM turns").fetchone()[0])
+connection.close()  # the last to close puts the log away
+"""
+
+
+def come_and_go(path: Path) -> int:
+    """Let another process open the database, count the turns, and close it."""
+    command = [sys.executable, "-c", _COME_AND_GO, str(path)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def test_opening_a_database_again_drops_no_locks(tmp_path: Path) -> None:
+    """Else another process takes itself for the last, and what is said next is lost."""
+    path = tmp_path / "chatbot.db"
+    log = Log(path)
+    first = log.append(None, "user", "one", speaker="user", at=NOW)
+    Log(tmp_path / "." / "chatbot.db").close()
+    with pytest.raises(DatabaseFault, match="is open in this program"):
+        salvage(path, tmp_path / "new.db")
+    assert come_and_go(path) == 1
+    assert (tmp_path / "chatbot.db-wal").exists()
+    log.append(first.conversation, "user", "two", speaker="user", at=NOW)
+    assert come_and_go(path) == 2
+    log.close()
+    assert come_and_go(path) == 2
+
+
+def test_a_database_is_checked_again_once_it_was_closed(tmp_path: Path) -> None:
+    path = tmp_path / "chatbot.db"
+    for _ in range(2):
+        log = Log(path)
+        assert schema.is_open(path)
+        log.close()
+        assert not schema.is_open(path)
+    path.write_bytes(b"this is no database")
+    with pytest.raises(DatabaseFault, match="damaged"):
+        Log(path)
+
+
+def test_a_commit_of_a_killed_writer_is_no_damage(tmp_path: Path) -> None:
+    """It is killed after its commit is in the log, and before the log's index says so."""
+    path = tmp_path / "chatbot.db"
+    log = Log(path)
+    log.append(None, "user", "one", speaker="user", at=NOW)
+    shutil.copytree(tmp_path, tmp_path / "before")
+    log.append(None, "user", "two", speaker="user", at=NOW)
+    home = tmp_path / "killed"
+    shutil.copytree(tmp_path / "before", home)
+    shutil.copy(tmp_path / "chatbot.db-wal", home)
+    log.close()
+    keeper = subprocess.Popen(  # another process, which has it open and hasn't heard of it
+        [sys.executable, "-c", _KEEP, str(home / "chatbot.db")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert keeper.stdin and keeper.stdout
+    assert keeper.stdout.readline() == b"open\n"
+    index = tmp_path / "before" / "chatbot.db-shm"
+    with (home / "chatbot.db-shm").open("r+b") as file:
+        file.write(index.read_bytes()[:96])  # as it was before
+    other = Log(home / "chatbot.db")
+    assert [turn.text for turn in other.turns()] == ["one"]  # "two" was never confirmed
+    other.append(None, "user", "three", speaker="user", at=NOW)
+    other.close()
+    keeper.communicate(b"end\n")
+    assert come_and_go(home / "chatbot.db") == 2
+
+
+_KEEP = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("SELECT count(*) FROM turns").fetchone()
+print("open", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_large_database_is_checked_for_as_long_as_there_is_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "chatbot.db"
+    Log(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("INSERT INTO conversations VALUES (1, 'long', '')")
+    connection.execute(_MANY_TURNS, (3 * health.LARGE // 400,))
+    connection.commit()
+    connection.close()
+    assert path.stat().st_size > health.LARGE
+    data = bytearray(path.read_bytes())
+    page = data.index(b"turn number 11 ") // 4096 * 4096
+    data[page + 3] ^= 0x40  # far more cells than fit
+    path.write_bytes(data)
+    monkeypatch.setattr(health, "SECONDS", 60)
+    with pytest.raises(DatabaseFault, match="damaged"):
+        Log(path)
+    monkeypatch.setattr(health, "SECONDS", 0)
+    Log(path).close()  # what isn't found now is told when it is read
+
+
+_MANY_TURNS = """
+    WITH RECURSIVE ids(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM ids WHERE id < ?)
+    INSERT INTO turns SELECT id, 1, 'user', 'user',
+        'turn number ' || id || ' ' || hex(zeroblob(200)), '', 'complete', NULL, NULL, NULL, 0
+    FROM ids"""
+
+
+def test_a_draft_of_a_living_process_stays_when_the_clock_jumps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "chatbot.db"
+    log = Log(path)
+    prompt = log.append(None, "user", "one", speaker="user", at=NOW)
+    draft = log.begin_reply(prompt.conversation, speaker="m", at=NOW, making=Making())
+    log.save_draft(draft, "half a re")
+    set_clock(monkeypatch, -3600)
+    other = Log(path)
+    assert [turn.text for turn in other.turns()] == ["one"]
+    other.close()
+    log.finish_reply(draft, "half a reply", "complete")
+    assert [turn.text for turn in log.turns()] == ["one", "half a reply"]
+    log.close()
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Let the system say what it says after its clock was set: Linux tells when it was booted by
+    the clock as it is now."""
+    linux = pytest.importorskip("psutil._pslinux", exc_type=ImportError)
+    booted = linux.boot_time() + seconds
+    monkeypatch.setattr(linux, "boot_time", lambda: booted)
+
+
+def test_turns_keep_their_order_when_the_clock_jumps_back(tmp_path: Path) -> None:
+    log = Log(tmp_path / "chatbot.db")
+    first = log.append(None, "user", "one", speaker="user", at=NOW)
+    for number, text in enumerate(("two", "three"), start=1):
+        at = NOW - timedelta(days=number)
+        log.append(first.conversation, "user", text, speaker="user", at=at)
+    assert [turn.text for turn in log.turns(first.conversation)] == ["one", "two", "three"]
+    log.close()

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from memory.schema import counters, embedders, vectors
 from memory.store import Memory
 from memory.types import Hit
 from memory.vectors import Vectors, from_bytes
+from tests.crashes import WordEmbedder
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -374,6 +375,24 @@ def test_verify_names_what_differs_and_mends_it(memory: Memory) -> None:
     assert memory.verify().sound
 
 
+def test_verify_reads_every_row_and_mends_what_is_wrong_in_it(memory: Memory) -> None:
+    ids = tell(memory)
+    memory.catch_up()
+    before = stored_vectors(memory)
+    with memory.log.writing() as connection:
+        connection.exec_driver_sql(f"UPDATE words SET tokens = 'other' WHERE rowid = {ids[2]}")
+        for turn, byte in ((ids[4], "00"), (ids[5], "7e")):  # zeros, and what is no number
+            blob = f"x'{byte * 2 * memory.embedder.dimension}'"
+            connection.exec_driver_sql(f"UPDATE vectors SET vector = {blob} WHERE turn = {turn}")
+    looked = memory.verify(repair=False)
+    assert (looked.words_wrong, looked.vectors_wrong, looked.words_missing) == (1, 2, 0)
+    assert memory.verify().repaired and memory.verify(repair=False).sound
+    after = stored_vectors(memory)  # in another batch, figures are rounded otherwise
+    for one, other in zip(before, after, strict=True):
+        close = np.frombuffer(one, dtype="<f2") @ np.frombuffer(other, dtype="<f2").astype("f4")
+        assert close > 0.999
+
+
 def test_an_interrupted_catch_up_goes_on(memory: Memory, embedder: SentenceEmbedder) -> None:
     tell(memory, [f"note number {n}" for n in range(150)])
 
@@ -453,3 +472,55 @@ def test_a_vector_of_a_wrong_length_is_made_anew(
     assert "Biscuit" in best(again, "What is my dog called?")
     assert again.verify().sound
     again.close()
+
+
+class Interrupting(WordEmbedder):
+    """An embedder that lets something happen while it reads."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self._meanwhile = meanwhile
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        meanwhile, self._meanwhile = self._meanwhile, lambda: None
+        meanwhile()
+        return super().read(texts)
+
+
+def test_what_is_forgotten_while_its_neighbour_is_embedded_leaves_nothing_in_it(
+    tmp_path: Path,
+) -> None:
+    """A turn is embedded with those before it, which another process may forget meanwhile."""
+    path = tmp_path / "chatbot.db"
+    other = Memory(path, WordEmbedder)
+    memory = Memory(path, lambda: Interrupting(lambda: other.forget([first.id])))
+    first = memory.remember("user", "my cat is Momo")
+    second = memory.remember("user", "she likes milk", conversation=first.conversation)
+    memory.catch_up()
+    memory.catch_up()
+    alone = Memory(tmp_path / "alone" / "chatbot.db", WordEmbedder)
+    alone.remember("user", second.text)
+    alone.catch_up()
+    assert stored_vectors(memory) == stored_vectors(alone)
+    assert memory.verify(repair=False).sound
+    for one in (memory, other, alone):
+        one.close()
+
+
+def test_what_another_process_embeds_meanwhile_is_not_stored_again(tmp_path: Path) -> None:
+    path = tmp_path / "chatbot.db"
+    other = Memory(path, WordEmbedder)
+    memory = Memory(path, lambda: Interrupting(other.catch_up))
+    tell(memory, FACTS[:3])
+    memory.catch_up()
+    with memory.log.reading() as connection:
+        seqs = connection.scalars(sa.select(vectors.c.seq).order_by(vectors.c.seq)).all()
+    assert seqs == list(range(1, len(seqs) + 1)) and len(seqs) >= 3
+    assert memory.verify(repair=False).sound
+    for one in (memory, other):
+        one.close()
+
+
+def stored_vectors(memory: Memory) -> list[bytes]:
+    with memory.log.reading() as connection:
+        query = "SELECT vector FROM vectors ORDER BY turn, part"
+        return [blob for (blob,) in connection.exec_driver_sql(query)]
