@@ -275,7 +275,7 @@ def origin_of(folder: Path) -> dict[str, Any]:
     """What the manifest says of where the files came from; empty if it can't be read."""
     try:
         origin = json.loads((folder / MANIFEST).read_text("utf-8"))["origin"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     return origin if isinstance(origin, dict) else {}
 
@@ -290,7 +290,9 @@ def damage(folder: Path, thorough: bool = False) -> str | None:
         expected = {name: (int(of["bytes"]), str(of["sha256"])) for name, of in files.items()}
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return f"{MANIFEST} can't be read"
+    except (OverflowError, RecursionError):  # of JSON that nobody wrote in good faith
         return f"{MANIFEST} can't be read"
     for name, (size, digest) in expected.items():
         path = folder / name

@@ -135,7 +135,8 @@ def _resolve_gguf(path: Path, name: str, progress: Progress | None) -> ModelFile
         if progress is None:
             with fetching.terminal_progress() as shown:
                 return _resolve_gguf(path, name, shown)
-        from chatbot.conversion import check_gguf, convert_gguf
+        from chatbot.conversion import convert_gguf
+        from chatbot.headers import check_gguf
 
         check_gguf(path)
         with fetching.locked(progress) as root:
@@ -242,8 +243,8 @@ def check_checkpoint(folder: Path, name: str) -> None:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         shards = _read_json(index, name).get("weight_map")
-        wanted = set(shards.values()) if isinstance(shards, dict) else set()
-        if absent := sorted(map(str, wanted - set(weights))):
+        wanted = set(map(str, shards.values())) if isinstance(shards, dict) else set()
+        if absent := sorted(wanted - set(weights)):
             raise ModelFault(f"{name} is not whole: {absent[0]} is missing. Bring it again.")
     for file in weights:
         _check_safetensors(folder / file, name)
@@ -255,7 +256,7 @@ def _require_native(config: dict[str, Any], name: str) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     kind = config.get("model_type")
-    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if isinstance(kind, str) and kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return
     if config.get("auto_map"):
         raise ModelFault(
@@ -288,7 +289,7 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
         raise ModelFault(
             f"{name} holds no {path.name}, so it is no model. Known models: chatbot models list"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelFault(f"{name} is damaged: {path.name} can't be read ({error}).") from error
     if not isinstance(content, dict):
         raise ModelFault(f"{name} is damaged: {path.name} holds no settings.")

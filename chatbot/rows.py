@@ -64,6 +64,7 @@ def turn_row(turn: Turn) -> dict[str, Any]:
         "at": turn.at.isoformat(),
         "status": turn.status,
         "pinned": turn.pinned,
+        "source": turn.source,
         "model": turn.model,
         "seed": turn.seed,
     }
@@ -133,8 +134,9 @@ def turn_label(turn: Turn) -> str:
     """Which turn it is, in words."""
     pin = ", pinned" if turn.pinned else ""
     status = "" if turn.status == "complete" else f", {turn.status}"
+    source = f", {turn.source}" if turn.source else ""
     where = f"conversation {turn.conversation}"
-    return f"turn {turn.id}, {local(turn.at)}, {short_name(turn.speaker)}, {where}{pin}{status}"
+    return f"turn {turn.id}, {local(turn.at)}, {short_name(turn.speaker)}, {where}{pin}{source}{status}"
 
 
 def conversation_row(conversation: Conversation) -> dict[str, Any]:
@@ -159,9 +161,10 @@ def turn_line(turn: Turn, whole: bool = False) -> str:
     if not whole and len(text) > LINE:
         text = text[: LINE - 1] + "…"
     pinned = " (pinned)" if turn.pinned else ""
+    source = f" ({turn.source})" if turn.source else ""
     broken = f" ({turn.status})" if turn.status != "complete" else ""
     speaker = short_name(turn.speaker)
-    return f"{turn.id:6}  {local(turn.at)}  {speaker}{pinned}{broken}: {safe(text)}"
+    return f"{turn.id:6}  {local(turn.at)}  {speaker}{pinned}{source}{broken}: {safe(text)}"
 
 
 def several(count: int, thing: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.errors import MemoryFault
 from memory.trained import trained
 
 ENGLISH = "embedder.safetensors"
@@ -70,15 +71,21 @@ class Adapter:
 
 
 def find_adapter(base: str, name: str = ENGLISH) -> Adapter | None:
-    """The adapter `name` for the model whose weights have the sha256 `base`, if there is one."""
-    from safetensors import safe_open
+    """The adapter `name` for the model whose weights have the sha256 `base`, if there is one.
+
+    Errors: MemoryFault if its file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
 
     path = trained(name)
     if not path.is_file():
         return None
-    with safe_open(path, "numpy") as file:
-        if (file.metadata() or {}).get("base") != base:
-            return None
+    try:
+        with safe_open(path, "numpy") as file:
+            if (file.metadata() or {}).get("base") != base:
+                return None
+    except (SafetensorError, OSError) as error:
+        raise MemoryFault(f"{path} is damaged ({error}): install this program again") from error
     return Adapter(path, hashlib.sha256(path.read_bytes()).hexdigest())
 
 

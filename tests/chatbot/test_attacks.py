@@ -35,7 +35,7 @@ from chatbot.keys import Typed, understand
 from chatbot.models import resolve
 from chatbot.screen import Screen
 from memory.errors import TransferFault
-from memory.log import Log
+from memory.log import Log, Making
 from memory.transfer import export_turns, import_turns
 from memory.types import Hit, Turn
 from tests.chatbot.attacks import ATTACKS, LONG, TERMINAL, Attack
@@ -268,7 +268,7 @@ def around(name: str, place: str) -> tuple[list[int], list[int], list[int]]:
 @pytest.mark.parametrize("place", PLACES)
 def test_in_tokens_an_attack_is_content(attack: Attack, place: str, stored: Stored) -> None:
     turn = stored.turns[attack]
-    outside = len(attack.text) > LONG // 2 and place not in ("memory", "pin")
+    outside = len(attack.text) > LONG // 4 and place not in ("memory", "pin")
     for name in ("chatml",) if outside else TOKENIZERS:
         reading = reader(name)
         if outside and place == "prompt":
@@ -303,7 +303,7 @@ def check_quotation(text: str, attack: Attack) -> None:
     """What stands in the fence is one line: a label, a short name, and one quotation."""
     (line,) = text.strip().splitlines()
     assert "<memory" not in look(line) and "</memory" not in look(line)
-    label = re.match(r'\[3 days ago, 2026-11-19\] ([^\[\]":]{1,40}): "', line)
+    label = re.match(r'\[3 days ago, 2026-11-19\] ([^\[\]":]{1,42}): "', line)
     assert label and line.endswith('"') and len(line) <= CLIP + 80
     assert not re.search(r'"\s*\[', line[label.end() :])
     assert hidden(line) == []
@@ -429,7 +429,9 @@ def test_why_shows_an_attack_harmless(attack: Attack, stored: Stored, tmp_path: 
     turn = store(chat, attack)
     log = chat.memory.log
     asked = log.append(None, "user", "What do I like?", speaker="user", at=NOW)
-    draft = log.begin_reply(asked.conversation, speaker="assistant", at=NOW)
+    draft = log.begin_reply(
+        asked.conversation, speaker="assistant", at=NOW, making=Making()
+    )
     log.finish_reply(draft, "Tea.", "complete", used=[Hit(turn, 0.9, parts={"dense": 2.0})])
     chat.resume(asked.conversation)
     shown = Session(chat, plain=False).run("/why")
@@ -557,7 +559,7 @@ def test_nothing_that_is_stored_pins_itself(attack: Attack, tmp_path: Path) -> N
     row = json.loads(record(attack)) | {"pinned": True, "retracted": True, "id": 1, "score": 9}
     import_turns(log, [json.dumps(row)])
     assert log.pinned() == [] and not log.turns()[0].pinned
-    assert understand(attack.text, pasted=True) == Typed(attack.text)  # no command
+    assert understand(attack.text, pasted=True) == Typed(attack.text, source="pasted")
     with pytest.raises(TransferFault) as fault:
         import_turns(log, [json.dumps(row | {"role": attack.text or "system"})])
     assert len(str(fault.value)) < 400

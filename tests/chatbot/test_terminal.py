@@ -104,9 +104,9 @@ def ask(terminal: Terminal, prompt: str, reply: str) -> None:
     ("line", "pasted", "meant"),
     [
         ("/help", False, Typed("/help", command=True)),
-        ("/help", True, Typed("/help")),
+        ("/help", True, Typed("/help", source="pasted")),
         ("//etc is a folder", False, Typed("/etc is a folder")),
-        ("//x", True, Typed("//x")),
+        ("//x", True, Typed("//x", source="pasted")),
         (" /help", False, Typed(" /help")),
         ("a\udce9b", False, Typed("a?b")),
     ],
