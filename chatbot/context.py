@@ -278,7 +278,7 @@ def unfenced(text: str, *, anywhere: bool = False) -> str:
 
 
 def _begins_line(skeleton: str, at: int) -> bool:
-    while at and skeleton[at - 1] in f" {GONE}":
+    while at and skeleton[at - 1] in f" {GONE}<[{{":
         at -= 1
     return at == 0 or skeleton[at - 1] == "\n"
 

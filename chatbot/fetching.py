@@ -294,14 +294,20 @@ def damage(folder: Path, thorough: bool = False) -> str | None:
         return f"{MANIFEST} can't be read"
     except (OverflowError, RecursionError):  # of JSON that nobody wrote in good faith
         return f"{MANIFEST} can't be read"
-    for name, (size, digest) in expected.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size} bytes, not {size}"
-        if thorough and sha256(path) != digest:
-            return f"{name} has changed"
+    try:
+        wrong = (_difference(folder / name, *of, thorough) for name, of in expected.items())
+        return next(filter(None, wrong), None)
+    except OSError as error:
+        return f"{error.filename or folder} can't be read ({error.strerror})"
+
+
+def _difference(path: Path, size: int, digest: str, thorough: bool) -> str | None:
+    if not path.is_file():
+        return f"{path.name} is missing"
+    if path.stat().st_size != size:
+        return f"{path.name} has {path.stat().st_size} bytes, not {size}"
+    if thorough and sha256(path) != digest:
+        return f"{path.name} has changed"
     return None
 
 

@@ -1,8 +1,8 @@
 """What the header of a GGUF file says, checked before any loader reads it.
 
 A loader believes the counts, lengths and offsets of a header: one that lies makes it allocate or
-read what isn't there. Here nothing is believed, and nothing is read but the header. Knows the format
-(github.com/ggml-org/ggml, docs/gguf.md); nothing about models.
+read what isn't there. Here nothing is believed, and nothing is read but the header. Knows the
+format (github.com/ggml-org/ggml, docs/gguf.md); nothing about models.
 """
 
 import math

@@ -69,7 +69,7 @@ def resolve(name: str, progress: Progress | None = None) -> ModelFiles:
     """
     if model := _built_in(name):
         return _resolve_built_in(model, progress)
-    path = Path(os.path.expanduser(name))  # noqa: PTH111 - takes any text
+    path = _path(name)
     if path.is_dir():
         check_checkpoint(path, name)
         return ModelFiles(name, path.resolve(), "folder")
@@ -88,7 +88,10 @@ def ready(name: str) -> bool:
     """Whether `resolve(name)` would find everything on this machine. Cheap, without torch."""
     if model := _built_in(name):
         return fetching.damage(fetching.built_in_folder(model)) is None
-    path = Path(os.path.expanduser(name))  # noqa: PTH111 - takes any text
+    try:
+        path = _path(name)
+    except ModelFault:
+        return False
     if path.is_file():
         return _is_converted(path.resolve(), _gguf_folder(path.resolve()))
     return path.is_dir() or (bool(_HUB_NAME.fullmatch(name)) and _cached(name) is not None)
@@ -98,6 +101,17 @@ def embedder_folder(progress: Progress | None = None) -> Path:
     """The folder of the built-in embedder, fetched if absent. Errors: ModelFault, ModelMissing."""
     (model,) = (model for model in BUILT_IN if model.name == DEFAULT_EMBEDDER)
     return fetching.installed(model) or fetching.fetch(model, None, progress).folder
+
+
+def _path(name: str) -> Path:
+    """The file or folder that a name may mean. Errors: ModelFault for what none can be called."""
+    try:
+        path = Path(os.path.expanduser(name))  # noqa: PTH111 - takes any text
+        path.is_file()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelFault(f"{name[:60]!r} is no model: {reason}") from error
+    return path
 
 
 def _built_in(name: str) -> BuiltIn | None:

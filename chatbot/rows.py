@@ -135,8 +135,8 @@ def turn_label(turn: Turn) -> str:
     pin = ", pinned" if turn.pinned else ""
     status = "" if turn.status == "complete" else f", {turn.status}"
     source = f", {turn.source}" if turn.source else ""
-    where = f"conversation {turn.conversation}"
-    return f"turn {turn.id}, {local(turn.at)}, {short_name(turn.speaker)}, {where}{pin}{source}{status}"
+    where = f"conversation {turn.conversation}{pin}{source}{status}"
+    return f"turn {turn.id}, {local(turn.at)}, {short_name(turn.speaker)}, {where}"
 
 
 def conversation_row(conversation: Conversation) -> dict[str, Any]:

@@ -87,9 +87,7 @@ class Terminal:
             if typed.command:
                 self._command(typed.text)
             elif typed.text.strip():
-                self._reply(
-                    lambda stop: self.chat.turn(typed.text, stop, typed.source), typed.text
-                )
+                self._reply(lambda stop: self.chat.turn(typed.text, stop, typed.source), typed.text)
         except (ChatbotFault, MemoryFault) as error:
             self.screen.fault(error)
         for notice in self.chat.notices():

@@ -231,8 +231,7 @@ def _reach(connection: sa.Connection) -> None:
 def _sources(connection: sa.Connection) -> None:
     """Where texts came from; of those that were stored before, nobody knows."""
     connection.exec_driver_sql(
-        "ALTER TABLE turns ADD COLUMN source TEXT"
-        " CHECK (source IN ('pasted', 'piped', 'imported'))"
+        "ALTER TABLE turns ADD COLUMN source TEXT CHECK (source IN ('pasted', 'piped', 'imported'))"
     )
 
 

@@ -24,8 +24,9 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,16 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from chatbot.errors import BadInput, ChatbotFault, ModelFault
+from chatbot.screen import Screen
 from memory.errors import MemoryFault, TransferFault
 
 ROOT = Path(__file__).parents[1]
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+READERS = (  # whose branches guide atheris
+    "chatbot.cli", "chatbot.commands", "chatbot.fetching", "chatbot.headers", "chatbot.keys",
+    "chatbot.models", "chatbot.rows", "chatbot.settings", "memory.search", "memory.store",
+    "memory.times", "memory.transfer", "memory.words",
+)  # fmt: skip
 KEPT = 20  # findings of a target that are kept whole
 FRESH = 400  # imports into one log
 
@@ -102,9 +109,11 @@ def _text(data: bytes) -> str:
 
 
 def one_line(fault: Exception) -> None:
-    """What is shown of a fault is one line (chatbot/screen.py makes the rest of it safe)."""
-    if "\n" in str(fault) or not str(fault).strip():
-        raise Changed(f"a fault of several lines: {str(fault)[:200]!r}")
+    """What is shown of a fault is one safe line."""
+    out = io.StringIO()
+    Screen(out, plain=True).fault(fault)
+    if not str(fault).strip() or not re.fullmatch(r"[^\x00-\x1f\x7f-\x9f]+\n", out.getvalue()):
+        raise Changed(f"a fault that isn't one line: {out.getvalue()[:200]!r}")
 
 
 # -- text that people write -----------------------------------------------------------------------
@@ -160,7 +169,7 @@ def _times(_folder: Path) -> Iterator[Case]:
 # -- the memory -----------------------------------------------------------------------------------
 
 SAID = (
-    "My sister Mina moved to Busan in March.", "고양이가 어제 아팠어요.", "We pay $1,200.50 a month.",
+    "My sister Mina moved to Busan in March.", "고양이가 어제 아팠어요.", "We pay $1,200.50 now.",
     "The tea is Darjeeling, NOT Assam.", "café naïve Straße ﬁne ＦＵＬＬ", "東京タワーへ行った",
     "I'll call (555) 010-9999 at 10:30.", "C++ and C# and a_b-c.d/e", "tea tea tea OR coffee",
 )  # fmt: skip
@@ -276,8 +285,6 @@ def _titles(folder: Path) -> Iterator[Case]:
     turn = log.append(None, "user", "tea", speaker="user", at=NOW)
 
     def case(data: bytes) -> None:
-        from dataclasses import replace
-
         text = _text(data)
         log.rename(turn.conversation, text)
         kept = log.conversation(turn.conversation)
@@ -301,7 +308,6 @@ def _commands(folder: Path) -> Iterator[Case]:
     """Slash commands, to each of whose questions the answer is no."""
     from chatbot import commands
     from chatbot.keys import understand
-    from chatbot.screen import Screen
 
     changing = re.compile(
         r"/(?:rename|undo|edit|pin|unpin|private|new|resume|export|memory\s+(?:un)?pin)\b", re.I
@@ -333,7 +339,6 @@ def _changing(folder: Path) -> Iterator[Case]:
     """Slash commands that may change what they name, and nothing else: no turn goes."""
     from chatbot import commands
     from chatbot.keys import understand
-    from chatbot.screen import Screen
 
     chat = _a_home(folder)
     said = [(turn.id, turn.text) for turn in chat.memory.log.turns()]
@@ -571,7 +576,8 @@ TARGETS: dict[str, Target] = {
     ),
     "times": Target(
         _times, (*_DATES, b" ", b", ", b"-", b"\0", "년".encode()),
-        (b"last week", "지난주 월요일에".encode(), b"from March 3 to May 5, 2024", b"2024-01-01\0" b"2024"),
+        (b"last week", "지난주 월요일에".encode(), b"from March 3 to May 5, 2024",
+         b"2024-01-01\x002024"),
     ),
     "queries": Target(
         _queries,
@@ -590,7 +596,8 @@ TARGETS: dict[str, Target] = {
     ),
     "titles": Target(
         _titles, (b"\n", b"\r", b"\x1b]0;x\x07", "\u202e".encode(), "\u2028".encode(), b"\x9b",
-                  "\u200b".encode(), "👨‍👩‍👧".encode(), b"../", b"\0", "가".encode(), b"x" * 500, b" "),
+                  "\u200b".encode(), "👨‍👩‍👧".encode(), b"../", b"\0", "가".encode(), b"x" * 500,
+                  b" "),
         (b"tea", "고양이".encode()),
     ),
     "commands": Target(
@@ -616,7 +623,8 @@ TARGETS: dict[str, Target] = {
     "checkpoints": Target(
         _checkpoints,
         (*_JSON, *_w('"model_type" "llama" "auto_map" "weight_map" "files" "origin" "bytes"'
-                     ' "sha256" "model.safetensors" "../x" "/etc/passwd"'), b"\0", b'"' + b"x" * 300 + b'"'),
+                     ' "sha256" "model.safetensors" "../x" "/etc/passwd"'), b"\0",
+         b'"' + b"x" * 300 + b'"'),
         (b'{"model_type": "llama"}', b'{"files": {"a": {"bytes": 1, "sha256": "x"}}, "origin": {}}',
          b'{"model_type": "llama"}\0{"weight_map": {"w": "model.safetensors"}}'),
     ),
@@ -691,27 +699,18 @@ def guided(name: str, cases: int, number: int, out: Path) -> None:
     import atheris  # type: ignore[import-not-found,unused-ignore]
 
     with atheris.instrument_imports(include=["chatbot", "memory"]):
-        import chatbot.cli
-        import chatbot.commands
-        import chatbot.fetching
-        import chatbot.headers
-        import chatbot.keys
-        import chatbot.models
-        import memory.search
-        import memory.store
-        import memory.times
-        import memory.transfer  # noqa: F401
+        for module in READERS:
+            import_module(module)
 
     findings, target = Findings(), TARGETS[name]
-    words = target.words
     folder = Path(tempfile.mkdtemp())
     corpus = folder / "corpus"
     corpus.mkdir()
     for place, data in enumerate(target.seeds):
         (corpus / str(place)).write_bytes(data)
-    (folder / "words").write_text(
-        "".join('"' + "".join(f"\\x{b:02x}" for b in word) + '"\n' for word in words if len(word) < 60)
-    )
+    short = (word for word in target.words if len(word) < 60)
+    listed = ("".join(f"\\x{byte:02x}" for byte in word) for word in short)
+    (folder / "words").write_text("".join(f'"{word}"\n' for word in listed))
     with target.open(folder) as case:
 
         def feed(data: bytes) -> None:

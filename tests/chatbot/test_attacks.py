@@ -9,6 +9,7 @@ import html
 import io
 import json
 import re
+import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,7 @@ from chatbot.engines import Message
 from chatbot.errors import WindowFull
 from chatbot.keys import Typed, understand
 from chatbot.models import resolve
+from chatbot.rows import turn_label, turn_line, turn_row
 from chatbot.screen import Screen
 from memory.errors import TransferFault
 from memory.log import Log, Making
@@ -65,8 +67,10 @@ class Stored:
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
-    home = tmp_path_factory.mktemp("attacked") / "home"
-    chat = open_chat(home, {})  # its replies repeat the prompt
+    home = tmp_path_factory.mktemp("attacked") / "deep" / "er" / "home"
+    (home.parents[1] / "bystander").parent.mkdir()
+    (home.parents[1] / "bystander").write_text("as it was")
+    chat = open_chat(home, {"piece": LONG})  # its replies repeat the prompt
     turns = {attack: store(chat, attack) for attack in ATTACKS}
     chat.memory.catch_up()
     chat.memory.close()
@@ -79,7 +83,7 @@ def store(chat: Chat, attack: Attack) -> Turn:
         return chat.memory.log.turns(limit=2)[0]
     typed = understand(attack.text, pasted=attack.how == "pasted")
     chat.new()
-    for _ in chat.turn(typed.text):
+    for _ in chat.turn(typed.text, source=typed.source):
         pass
     return chat.history[0]
 
@@ -100,6 +104,15 @@ def test_what_is_stored_is_what_was_said(attack: Attack, stored: Stored) -> None
     """Harmless is made what is shown and quoted; the log keeps the text itself."""
     assert stored.turns[attack].text == attack.text
     assert stored.turns[attack].speaker == (attack.record.get("speaker") or "user")
+
+
+@every_attack
+def test_what_was_not_typed_is_marked(attack: Attack, stored: Stored) -> None:
+    turn = stored.turns[attack]
+    assert turn.source == (None if attack.how == "typed" else attack.how)
+    assert (f", {turn.source}" in turn_label(turn)) is (attack.how != "typed")
+    assert (f" ({turn.source}): " in turn_line(turn)) is (attack.how != "typed")
+    assert turn_row(turn)["source"] == turn.source
 
 
 # -- in tokens ------------------------------------------------------------------------------------
@@ -269,19 +282,19 @@ def around(name: str, place: str) -> tuple[list[int], list[int], list[int]]:
 def test_in_tokens_an_attack_is_content(attack: Attack, place: str, stored: Stored) -> None:
     turn = stored.turns[attack]
     outside = len(attack.text) > LONG // 4 and place not in ("memory", "pin")
-    for name in ("chatml",) if outside else TOKENIZERS:
+    if outside and place == "prompt":
+        with pytest.raises(WindowFull):
+            window(reader("chatml"), turn, place)
+        return
+    shown = window(reader("chatml"), turn, place)
+    if outside:
+        assert shown.dropped == 2
+        return
+    for name in TOKENIZERS:
         reading = reader(name)
-        if outside and place == "prompt":
-            with pytest.raises(WindowFull):
-                window(reading, turn, place)
-            continue
-        shown = window(reading, turn, place)
-        if outside:
-            assert shown.dropped == 2
-            continue
         ids = reading.encoder.encode(shown.messages)
         harmless, head, tail = around(name, place)
-        assert len(ids) == shown.tokens <= ROOM
+        assert len(ids) <= ROOM
         assert reading.controls(ids) == reading.controls(harmless), name
         assert reading.roles(ids) == reading.roles(harmless), name
         assert ids[: len(head)] == head and ids[len(ids) - len(tail) :] == tail, name
@@ -414,28 +427,40 @@ def test_what_slash_commands_show_is_harmless(attack: Attack, stored: Stored, ch
         f"/memory forget {turn.id}",
         f"/resume {turn.conversation}",
         "/history",
-        "/resume",
         "/rename " + attack.text[:300],
     ):
         check_screen(session.run(line))
-    chat.memory.log.rename(turn.conversation, attack.record.get("title") or "tea")
-    rows = session.run("/memory list 400").splitlines()
-    assert len(rows) == 2 * len(ATTACKS) and hidden(OWN.sub("", "\n".join(rows))) == []
+    chat.memory.log.rename(turn.conversation, attack.record.get("title") or attack.text[:300])
+
+
+def test_lists_have_a_row_for_each_attack(chat: Chat) -> None:
+    session = Session(chat, plain=False)
+    rows = session.run("/memory list 400")
+    assert len(rows.splitlines()) == 2 * len(ATTACKS)
+    check_screen(rows)
+    check_screen(session.run("/resume"))
+
+
+@pytest.fixture(scope="module")
+def another(stored: Stored, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chat]:
+    """A chat over a copy, to which turns may be added."""
+    home = tmp_path_factory.mktemp("another") / "home"
+    stored.chat().memory.close()  # so that all is in the database itself
+    shutil.copytree(stored.home, home)
+    one = open_chat(home, {})
+    yield one
+    one.memory.close()
 
 
 @every_attack
-def test_why_shows_an_attack_harmless(attack: Attack, stored: Stored, tmp_path: Path) -> None:
-    chat = open_chat(tmp_path / "home", {})
-    turn = store(chat, attack)
+def test_why_shows_an_attack_harmless(attack: Attack, stored: Stored, another: Chat) -> None:
+    chat, turn = another, stored.turns[attack]
     log = chat.memory.log
     asked = log.append(None, "user", "What do I like?", speaker="user", at=NOW)
-    draft = log.begin_reply(
-        asked.conversation, speaker="assistant", at=NOW, making=Making()
-    )
+    draft = log.begin_reply(asked.conversation, speaker="assistant", at=NOW, making=Making())
     log.finish_reply(draft, "Tea.", "complete", used=[Hit(turn, 0.9, parts={"dense": 2.0})])
     chat.resume(asked.conversation)
     shown = Session(chat, plain=False).run("/why")
-    chat.memory.close()
     check_screen(shown)
     assert f"turn {turn.id}" in shown
 
@@ -447,26 +472,30 @@ def test_what_commands_print_is_harmless(
     monkeypatch.setattr(cli, "open_embedder", LetterEmbedder)
     turn = stored.turns[attack]
     where = ["--conversation", str(turn.conversation)]
-
-    def shown(*arguments: str) -> str:
-        arguments = (*arguments, "--home", str(stored.home))
-        result = CliRunner().invoke(cli.cli, arguments, color=True)  # else escapes are taken out
-        assert result.exit_code == 0, result.output
-        assert hidden(result.output) == []
-        return result.output
-
     query = attack.text[:300].replace("\0", "") or "tea"
-    (row,) = (json.loads(shown("memory", "show", str(turn.id), "--json")),)
+    row = json.loads(printed(stored, "memory", "show", str(turn.id), "--json"))
     assert row["text"] == attack.text
-    shown("memory", "show", str(turn.id))
-    assert len(shown("memory", "list", *where).splitlines()) == 2
-    assert len(shown("memory", "search", *where, "--", query).splitlines()) <= 2
-    shown("memory", "search", "--explain", *where, "--", query)
-    assert len(shown("conversations", "list").splitlines()) == len(ATTACKS)
-    told = shown("conversations", "show", str(turn.conversation)).splitlines()
+    printed(stored, "memory", "show", str(turn.id))
+    assert len(printed(stored, "memory", "search", *where, "--", query).splitlines()) <= 2
+    told = printed(stored, "conversations", "show", str(turn.conversation)).splitlines()
     assert sum(bool(re.match(r" {0,5}\d+  \d{4}-", line)) for line in told) == 2
-    exported = shown("memory", "export", *where).splitlines()
-    assert json.loads(exported[0])["text"] == attack.text
+
+
+def printed(stored: Stored, group: str, command: str, *arguments: str) -> str:
+    """What a command of the shell prints, with nothing in it that steers or hides."""
+    line = (group, command, "--home", str(stored.home), *arguments)
+    result = CliRunner().invoke(cli.cli, line, color=True)  # else escapes are taken out
+    assert result.exit_code == 0, result.output
+    assert hidden(result.output) == []
+    return result.output
+
+
+def test_what_commands_list_and_export_is_harmless(stored: Stored) -> None:
+    assert len(printed(stored, "memory", "list").splitlines()) == 2 * len(ATTACKS)
+    assert len(printed(stored, "conversations", "list").splitlines()) == len(ATTACKS)
+    exported = printed(stored, "memory", "export").splitlines()
+    texts = [attack.text for attack in ATTACKS]
+    assert [json.loads(line)["text"] for line in exported][::2] == texts
 
 
 @every_attack
@@ -538,19 +567,16 @@ def test_afterwards_the_memory_is_sound_and_comes_back_from_its_export(
     log.close()
 
 
-@every_attack
-def test_no_attack_makes_or_touches_a_file(attack: Attack, tmp_path: Path) -> None:
-    (tmp_path / "bystander").write_text("as it was")
-    chat = open_chat(tmp_path / "deep" / "er" / "home", {})
-    store(chat, attack)
-    chat.memory.close()
-    files = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
-    home = Path("deep/er/home")
-    assert {path for path in files if home not in path.parents} == {Path("bystander")}
-    assert {path.name for path in files if home in path.parents} <= {
+def test_no_attack_makes_or_touches_a_file(stored: Stored) -> None:
+    """Not even after all that was done with them here."""
+    above = stored.home.parents[1]
+    files = {path.relative_to(above) for path in above.parent.rglob("*") if path.is_file()}
+    outside = {path for path in files if stored.home not in (above / path).parents}
+    assert outside == {Path("bystander")}
+    assert {path.name for path in files - outside} <= {
         "chatbot.db", "chatbot.db-wal", "chatbot.db-shm", "history", "settings.toml",
     }  # fmt: skip
-    assert (tmp_path / "bystander").read_text() == "as it was"
+    assert (above / "bystander").read_text() == "as it was"
 
 
 @every_attack
