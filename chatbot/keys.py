@@ -123,6 +123,10 @@ class InputLine:
         self._holds_paste = True
         self._pastes = [*self._pastes[1 - PASTES :], text.strip()]
 
+    def forget_pastes(self) -> None:
+        """The line was emptied."""
+        self.pasted = self._holds_paste = False
+
     def _source(self, text: str) -> Source | None:
         """A line that comes back, by /edit or from the history, may hold what was pasted before."""
         pasted = self._holds_paste or any(one and one in text for one in self._pastes)
@@ -222,6 +226,7 @@ def _bindings(line: InputLine) -> KeyBindings:
     def _(event: KeyPressEvent) -> None:
         if event.current_buffer.text:
             event.current_buffer.reset()
+            line.forget_pastes()
         else:
             event.app.exit(exception=KeyboardInterrupt())
 

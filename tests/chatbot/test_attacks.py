@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -175,6 +175,7 @@ TOKENIZERS: dict[str, Callable[[], Any]] = {
     "no template": gpt2_like,
     "built in": lambda: AutoTokenizer.from_pretrained(resolve(DEFAULT_GPT).folder),
 }
+SOME = ("chatml", "mistral in plain text", "built in")  # for what spells no control token
 MARKS = {  # how roles are told where no control token does it
     "mistral in plain text": ("[INST]", "[/INST]"),
     "zephyr in plain text": ("<|system|>", "<|user|>", "<|assistant|>"),
@@ -290,7 +291,8 @@ def test_in_tokens_an_attack_is_content(attack: Attack, place: str, stored: Stor
     if outside:
         assert shown.dropped == 2
         return
-    for name in TOKENIZERS:
+    everywhere = place == "memory" or attack.kind in ("control", "role", "fence")
+    for name in TOKENIZERS if everywhere else SOME:
         reading = reader(name)
         ids = reading.encoder.encode(shown.messages)
         harmless, head, tail = around(name, place)
@@ -324,9 +326,11 @@ def check_quotation(text: str, attack: Attack) -> None:
         assert label[1] == "User"
 
 
+SUSPECT = re.compile(r"[^\n\t -~가-힣…·•─│┼]")
 SIGNS = dict(zip("мтуоеѕа⟨‹≮⁄∕ᴍᴇᴏʀʏԁг", "mtyoesa<<<//meorydr", strict=True))
 
 
+@lru_cache(4096)
 def look(text: str) -> str:
     """What a text looks like, or stands for: tags and letters of any kind as plain ones."""
     text = html.unescape(text.replace("\\u003c", "<").replace("%3C", "<").replace("[/", "</"))
@@ -337,6 +341,8 @@ def look(text: str) -> str:
 
 def hidden(text: str) -> list[str]:
     """The characters of a text that steer, reorder or aren't seen; emoji may be joined."""
+    if not SUSPECT.search(text):
+        return []
     found = []
     for before, letter in zip(" " + text, text, strict=False):
         joins = letter in "\u200d\ufe0f" and unicodedata.category(before) in ("So", "Sk", "Mn")
@@ -424,7 +430,6 @@ def test_what_slash_commands_show_is_harmless(attack: Attack, stored: Stored, ch
     for line in (
         f"/memory show {turn.id}",
         f"/memory search {attack.text[:300]}",
-        f"/memory forget {turn.id}",
         f"/resume {turn.conversation}",
         "/history",
         "/rename " + attack.text[:300],
@@ -439,6 +444,15 @@ def test_lists_have_a_row_for_each_attack(chat: Chat) -> None:
     assert len(rows.splitlines()) == 2 * len(ATTACKS)
     check_screen(rows)
     check_screen(session.run("/resume"))
+
+
+def test_what_is_asked_before_forgetting_is_harmless(stored: Stored, chat: Chat) -> None:
+    short = [turn for attack, turn in stored.turns.items() if attack.kind != "long"]
+    session = Session(chat, plain=False)
+    shown = session.run("/memory forget " + " ".join(str(turn.id) for turn in short))
+    check_screen(shown)
+    assert len(shown.splitlines()) >= len(short)
+    assert "nothing was forgotten" in shown
 
 
 @pytest.fixture(scope="module")
@@ -535,6 +549,9 @@ def test_a_real_terminal_is_left_as_it_was(tmp_path: Path) -> None:
                 terminal.wait_for_prompt()
         terminal.send(CTRL_D)
         assert terminal.leave() == 0
+    log = Log(home / "chatbot.db")
+    assert [turn.source for turn in log.turns(limit=2)] == [None, None]  # typed, and its reply
+    log.close()
     moves = r"\x1b\[(?:\d*[ABCDJK]|\d+;\d+H|\??[0-9;]*m|\?(?:1|7|12|25|2004)[hl]|6n)|\r|\x08"
     assert {each for each in escapes(terminal.raw) if not re.fullmatch(moves, each)} == set()
     assert not re.search(r"\x1b\[(?:2J|3J|41;5;8m)|\x1b[^\[]", terminal.raw)
