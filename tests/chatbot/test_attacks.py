@@ -446,8 +446,11 @@ def test_lists_have_a_row_for_each_attack(chat: Chat) -> None:
     check_screen(session.run("/resume"))
 
 
+SHOWN = ("fence", "looks", "link", "name")
+
+
 def test_what_is_asked_before_forgetting_is_harmless(stored: Stored, chat: Chat) -> None:
-    short = [turn for attack, turn in stored.turns.items() if attack.kind != "long"]
+    short = [turn for attack, turn in stored.turns.items() if attack.kind in SHOWN]
     session = Session(chat, plain=False)
     shown = session.run("/memory forget " + " ".join(str(turn.id) for turn in short))
     check_screen(shown)
@@ -505,7 +508,7 @@ def printed(stored: Stored, group: str, command: str, *arguments: str) -> str:
 
 
 def test_what_commands_list_and_export_is_harmless(stored: Stored) -> None:
-    assert len(printed(stored, "memory", "list").splitlines()) == 2 * len(ATTACKS)
+    assert len(printed(stored, "memory", "list", "-n", "400").splitlines()) == 2 * len(ATTACKS)
     assert len(printed(stored, "conversations", "list").splitlines()) == len(ATTACKS)
     exported = printed(stored, "memory", "export").splitlines()
     texts = [attack.text for attack in ATTACKS]
@@ -534,13 +537,16 @@ def test_a_real_terminal_is_left_as_it_was(tmp_path: Path) -> None:
         import_turns(chat.memory.log, [record(attack), record(attack, role="assistant")])
     last = chat.memory.log.conversations()[-1].id
     chat.memory.close()
-    script.write_text(json.dumps({"replies": {"say it": "\n".join(a.text for a in hostile)}}))
+    said = [*(attack.text for attack in hostile), "\n\nthat was all"]
+    script.write_text(json.dumps({"replies": {"say it": "\n".join(said)}}))
     module = [sys.executable, "-m", "tests.chatbot.scripted_chat", str(home), str(script)]
     with Terminal(module, rows=50, columns=100) as terminal:
         terminal.wait_for_prompt()
         for line in ("/memory list 200", f"/resume {last}", "/resume", "say it"):
             terminal.send(line + ENTER)
             terminal.wait_for_prompt()
+        terminal.wait_for("that was all")
+        terminal.wait_for_prompt()
         for attack in hostile:
             if "\x1b[201~" not in attack.text:  # which a terminal takes out of what it pastes
                 terminal.paste(attack.text)
