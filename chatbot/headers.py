@@ -129,7 +129,7 @@ def _end_of_tensor(header: _Header, known: set[str]) -> int:
     count = header.number("I")
     if count > DIMENSIONS:
         raise _BrokenHeader(f"its tensor {name!r} has {count} dimensions")
-    numbers = math.prod(header.number("Q") for _ in range(count))
+    shape = [header.number("Q") for _ in range(count)]
     kind, offset = header.number("I"), header.number("Q")
     if name in known:
         raise _BrokenHeader(f"its header has {name!r} twice")
@@ -138,4 +138,6 @@ def _end_of_tensor(header: _Header, known: set[str]) -> int:
         block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
     except (KeyError, ValueError):
         raise _BrokenHeader(f"its tensor {name!r} is of the unknown type {kind}") from None
-    return offset + -(-numbers // block) * size
+    if shape and shape[0] % block:
+        raise _BrokenHeader(f"its tensor {name!r} has rows of {shape[0]}, not of whole blocks")
+    return offset + math.prod(shape) // block * size

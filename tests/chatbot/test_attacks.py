@@ -282,7 +282,7 @@ def around(name: str, place: str) -> tuple[list[int], list[int], list[int]]:
 @pytest.mark.parametrize("place", PLACES)
 def test_in_tokens_an_attack_is_content(attack: Attack, place: str, stored: Stored) -> None:
     turn = stored.turns[attack]
-    outside = len(attack.text) > LONG // 4 and place not in ("memory", "pin")
+    outside = len(attack.text) > LONG // 40 and place not in ("memory", "pin")
     if outside and place == "prompt":
         with pytest.raises(WindowFull):
             window(reader("chatml"), turn, place)
