@@ -21,6 +21,8 @@ soak: $(VENV)/installed-test
 	$(BIN)/python -m tests.soak company --count 20000
 	$(BIN)/python -m tests.soak full --count 100
 	$(BIN)/python -m tests.soak damage
+	$(BIN)/python -m pip install --quiet --editable '.[soak]'
+	$(BIN)/python -m tests.soak fuzz --cases 100000
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -21,7 +21,7 @@ from chatbot.settings import Settings
 from memory.errors import MemoryFault
 from memory.log import Log, Making
 from memory.store import Memory
-from memory.types import Hit, Status, Turn
+from memory.types import Hit, Source, Status, Turn
 
 if TYPE_CHECKING:
     from memory.forgetting import Receipt
@@ -71,8 +71,15 @@ class Chat:
         self._pins: tuple[Hit, ...] = ()  # the pinned turns that every prompt comes with
         self._pinned: object = None  # what they were chosen from
 
-    def turn(self, prompt: str, stop: threading.Event | None = None) -> Iterator[str]:
+    def turn(
+        self,
+        prompt: str,
+        stop: threading.Event | None = None,
+        source: Source | None = None,
+    ) -> Iterator[str]:
         """One turn: yield the reply's text as it is generated; everything is logged.
+
+        `source` is where the prompt came from if it wasn't typed.
 
         Setting `stop`, or closing the iterator, ends the reply and keeps what there is of it as
         "interrupted". Errors: BadInput, WindowFull, ModelFault, MemoryFault.
@@ -84,7 +91,7 @@ class Chat:
         hits, missed, seconds = self._recall(prompt)
         window = self._pack(prompt, hits, missed, self.history)
         asked = self._log.append(
-            self.conversation, "user", prompt, speaker=USER, at=datetime.now(UTC)
+            self.conversation, "user", prompt, speaker=USER, at=datetime.now(UTC), source=source
         )
         self._tell_of_secrets(given, asked)
         self.conversation = asked.conversation

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from memory.embed import Embedder
     from memory.forgetting import Plan
     from memory.store import Memory
+    from memory.types import Source
 
 BACKLOG = 256  # turns yet to be indexed that are worth a progress bar before the chat begins
 Row = TypeVar("Row")
@@ -236,11 +237,12 @@ def _chat(options: Options) -> int:
 def ask(options: Options, text: str | None, as_json: bool) -> int:
     """Ask once: TEXT or standard input; one reply, for scripts."""
     prompt = read_standard_input() if text is None else text
+    source: Source | None = "piped" if text is None else None
     if not prompt.strip():
         raise BadInput("nothing was asked: give TEXT, or pipe it in")
     with open_chat(options) as chat, stop_on_interrupt() as stop:
         before = ""
-        for piece in chat.turn(prompt, stop):
+        for piece in chat.turn(prompt, stop, source):
             if not as_json:
                 click.echo(safe(piece, before), nl=False)
             before = piece
@@ -402,8 +404,10 @@ def show(options: Options, turn_id: int, as_json: bool) -> None:
         model = short_name(turn.model)
         made = f", {model}, {json.dumps(turn.decoding)}, seed {turn.seed}"
     pinned = ", pinned" if turn.pinned else ""
-    pinned += "".join(f", {mark}" for mark in marks(turn))
-    click.echo(f"turn {turn.id}, conversation {turn.conversation}, {turn.status}{pinned}{made}")
+    source = f", {turn.source}" if turn.source else ""
+    flags = "".join(f", {mark}" for mark in marks(turn))
+    state = f"{turn.status}{pinned}{source}{flags}{made}"
+    click.echo(f"turn {turn.id}, conversation {turn.conversation}, {state}")
     click.echo(f"{local(turn.at)}  {short_name(turn.speaker)}\n\n{safe(turn.text)}")
     for hit in hits:
         click.echo(f"\nwas given, score {hit.score:.2f}: {turn_line(hit.turn)}")

@@ -272,12 +272,19 @@ def unfenced(text: str, *, anywhere: bool = False) -> str:
     is left, as in `#include <memory>`, unless it counts `anywhere`.
     """
     skeleton = text.translate(_SKELETON)
-    for found in _LIKE_FENCE.finditer(skeleton):
-        at = found.start()
-        before = skeleton[skeleton.rfind("\n", 0, at) + 1 : at]
-        if anywhere or "/" in found["gap"] or not before.strip(f" {GONE}"):
-            text = f"{text[:at]}({text[at + 1 :]}"
-    return text
+    tags = [
+        found.start()
+        for found in _LIKE_FENCE.finditer(skeleton)
+        if anywhere or "/" in found["gap"] or _begins_line(skeleton, found.start())
+    ]
+    starts, ends = [0, *(at + 1 for at in tags)], [*tags, len(text)]
+    return "(".join(text[start:end] for start, end in zip(starts, ends, strict=True))
+
+
+def _begins_line(skeleton: str, at: int) -> bool:
+    while at and skeleton[at - 1] in f" {GONE}<[{{":
+        at -= 1
+    return at == 0 or skeleton[at - 1] == "\n"
 
 
 class _Skeleton(dict[int, int]):
@@ -312,7 +319,7 @@ _SKELETON = _Skeleton()
 # As tags, as entities, as the escapes of JSON and of addresses; letters set apart, or overlaid.
 _LIKE_FENCE = re.compile(
     r"(?:<|[\[{](?=[ \0]*/)|&(?:lt|#0*60|#x0*3c);?|\\(?:u00|x)3c|%3c)"
-    r"(?=(?P<gap>[\s\0/\\|!?.*_-]*)" + r"[\s\0]*".join("memory") + ")"
+    r"(?=(?P<gap>[\s\0<[{/\\|!?.*_-]{,99})" + r"[\s\0]{,9}".join("memory") + ")"
 )
 
 

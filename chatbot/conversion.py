@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chatbot.errors import ModelFault
+from chatbot.headers import check_gguf
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -57,19 +58,6 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-def check_gguf(path: Path) -> None:
-    """Refuse what is plainly no GGUF file, before torch is loaded. Errors: ModelFault."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(24)
-    except OSError as error:
-        raise ModelFault(f"{path} can't be read: {error.strerror}.") from error
-    if header[:4] != b"GGUF":
-        raise ModelFault(f"{path} is no GGUF file: it starts with {header[:4]!r}, not b'GGUF'.")
-    if len(header) < 24:
-        raise ModelFault(f"{path} is cut short: {len(header)} bytes. Download it again.")
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:

@@ -275,7 +275,7 @@ def origin_of(folder: Path) -> dict[str, Any]:
     """What the manifest says of where the files came from; empty if it can't be read."""
     try:
         origin = json.loads((folder / MANIFEST).read_text("utf-8"))["origin"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}
     return origin if isinstance(origin, dict) else {}
 
@@ -290,16 +290,24 @@ def damage(folder: Path, thorough: bool = False) -> str | None:
         expected = {name: (int(of["bytes"]), str(of["sha256"])) for name, of in files.items()}
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return f"{MANIFEST} can't be read"
-    for name, (size, digest) in expected.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != size:
-            return f"{name} has {path.stat().st_size} bytes, not {size}"
-        if thorough and sha256(path) != digest:
-            return f"{name} has changed"
+    except (OverflowError, RecursionError):  # of JSON that nobody wrote in good faith
+        return f"{MANIFEST} can't be read"
+    try:
+        wrong = (_difference(folder / name, *of, thorough) for name, of in expected.items())
+        return next(filter(None, wrong), None)
+    except OSError as error:
+        return f"{error.filename or folder} can't be read ({error.strerror})"
+
+
+def _difference(path: Path, size: int, digest: str, thorough: bool) -> str | None:
+    if not path.is_file():
+        return f"{path.name} is missing"
+    if path.stat().st_size != size:
+        return f"{path.name} has {path.stat().st_size} bytes, not {size}"
+    if thorough and sha256(path) != digest:
+        return f"{path.name} has changed"
     return None
 
 

@@ -32,6 +32,7 @@ from prompt_toolkit.styles import Style
 from chatbot import commands
 from chatbot.screen import safe
 from memory.errors import MemoryFault
+from memory.types import Source
 
 if TYPE_CHECKING:
     from chatbot.chat import Chat
@@ -39,26 +40,29 @@ if TYPE_CHECKING:
 PROMPT, CONTINUATION = "> ", "… "
 MENU = 6  # lines for completions
 LOGGED = 2000  # turns that are looked through for the prompts typed before
+PASTES = 50  # pasted texts that are known again when they come back
 STYLE = Style.from_dict({"prompt": "ansigreen bold", "bottom-toolbar": "noreverse ansibrightblack"})
 
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """One prompt, or a command. A slash makes a command only where it was typed."""
+    """One prompt, or a command. A slash makes a command only where it was typed; `source` is
+    "pasted" where not all of it was."""
 
     text: str
     command: bool = False
+    source: Source | None = None
 
 
-def understand(text: str, *, pasted: bool = False) -> Typed:
+def understand(text: str, *, pasted: bool = False, source: Source | None = None) -> Typed:
     """What a line means: `pasted` says that it begins with pasted text, which is never a command;
     a typed `//` begins a prompt with one slash."""
     text = text.encode("utf-8", "replace").decode("utf-8")  # bytes that were no UTF-8
     if pasted:
-        return Typed(text)
+        return Typed(text, source="pasted")
     if text.startswith("//"):
-        return Typed(text[1:])
-    return Typed(text, command=text.startswith("/"))
+        return Typed(text[1:], source=source)
+    return Typed(text, command=text.startswith("/"), source=source)
 
 
 class Input(Protocol):
@@ -89,6 +93,8 @@ class InputLine:
             if chat.memory.log.encrypted
             else _History(self, chat.settings.history)
         )
+        self._pastes: list[str] = []  # what was pasted in this session, the newest last
+        self._holds_paste = False  # something was pasted into this line
         self._session: PromptSession[str] = PromptSession(
             [("class:prompt", PROMPT)],
             multiline=True,
@@ -109,7 +115,7 @@ class InputLine:
         _keep_early_keys(self._session)
 
     def read(self, prefill: str = "") -> Typed | None:
-        self.touched = self.pasted = self._fresh = False
+        self.touched = self.pasted = self._holds_paste = self._fresh = False
         self._history.renew()
         loading = not self.chat.ready
         try:
@@ -118,7 +124,21 @@ class InputLine:
             text = self._session.prompt(default=default, refresh_interval=0.5 if loading else 0)
         except KeyboardInterrupt:
             return None
-        return understand(text, pasted=self.pasted)
+        return understand(text, pasted=self.pasted, source=self._source(text))
+
+    def paste(self, text: str) -> None:
+        """Hear of what was pasted into the line."""
+        self._holds_paste = True
+        self._pastes = [*self._pastes[1 - PASTES :], text.strip()]
+
+    def forget_pastes(self) -> None:
+        """The line was emptied."""
+        self.pasted = self._holds_paste = False
+
+    def _source(self, text: str) -> Source | None:
+        """A line that comes back, by /edit or from the history, may hold what was pasted before."""
+        pasted = self._holds_paste or any(one and one in text for one in self._pastes)
+        return "pasted" if pasted else None
 
     def ask(self, question: str) -> bool:
         session: PromptSession[str] = PromptSession()
@@ -131,6 +151,7 @@ class InputLine:
     def _changed(self, buffer: Buffer) -> None:
         self.touched = self.touched or bool(buffer.text)
         self.pasted = self.pasted and buffer.text.startswith("/")
+        self._holds_paste = self._holds_paste and bool(buffer.text)
 
     def _renew_history(self, _: object) -> None:
         """Lose what was forgotten meanwhile, before a key can bring it back."""
@@ -220,6 +241,7 @@ def _bindings(line: InputLine) -> KeyBindings:
     def _(event: KeyPressEvent) -> None:
         if event.current_buffer.text:
             event.current_buffer.reset()
+            line.forget_pastes()
         else:
             event.app.exit(exception=KeyboardInterrupt())
 
@@ -228,6 +250,7 @@ def _bindings(line: InputLine) -> KeyBindings:
         text = event.data.replace("\r\n", "\n").replace("\r", "\n")
         at_start = event.current_buffer.cursor_position == 0
         event.current_buffer.insert_text(text)
+        line.paste(text)
         if at_start and text.startswith("/"):
             line.pasted = True
 

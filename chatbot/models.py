@@ -69,7 +69,7 @@ def resolve(name: str, progress: Progress | None = None) -> ModelFiles:
     """
     if model := _built_in(name):
         return _resolve_built_in(model, progress)
-    path = Path(os.path.expanduser(name))  # noqa: PTH111 - takes any text
+    path = _path(name)
     if path.is_dir():
         check_checkpoint(path, name)
         return ModelFiles(name, path.resolve(), "folder")
@@ -88,7 +88,10 @@ def ready(name: str) -> bool:
     """Whether `resolve(name)` would find everything on this machine. Cheap, without torch."""
     if model := _built_in(name):
         return fetching.damage(fetching.built_in_folder(model)) is None
-    path = Path(os.path.expanduser(name))  # noqa: PTH111 - takes any text
+    try:
+        path = _path(name)
+    except ModelFault:
+        return False
     if path.is_file():
         return _is_converted(path.resolve(), _gguf_folder(path.resolve()))
     return path.is_dir() or (bool(_HUB_NAME.fullmatch(name)) and _cached(name) is not None)
@@ -98,6 +101,17 @@ def embedder_folder(progress: Progress | None = None) -> Path:
     """The folder of the built-in embedder, fetched if absent. Errors: ModelFault, ModelMissing."""
     (model,) = (model for model in BUILT_IN if model.name == DEFAULT_EMBEDDER)
     return fetching.installed(model) or fetching.fetch(model, None, progress).folder
+
+
+def _path(name: str) -> Path:
+    """The file or folder that a name may mean. Errors: ModelFault for what none can be called."""
+    try:
+        path = Path(os.path.expanduser(name))  # noqa: PTH111 - takes any text
+        path.is_file()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ModelFault(f"{name[:60]!r} is no model: {reason}") from error
+    return path
 
 
 def _built_in(name: str) -> BuiltIn | None:
@@ -135,7 +149,8 @@ def _resolve_gguf(path: Path, name: str, progress: Progress | None) -> ModelFile
         if progress is None:
             with fetching.terminal_progress() as shown:
                 return _resolve_gguf(path, name, shown)
-        from chatbot.conversion import check_gguf, convert_gguf
+        from chatbot.conversion import convert_gguf
+        from chatbot.headers import check_gguf
 
         check_gguf(path)
         with fetching.locked(progress) as root:
@@ -242,8 +257,8 @@ def check_checkpoint(folder: Path, name: str) -> None:
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         shards = _read_json(index, name).get("weight_map")
-        wanted = set(shards.values()) if isinstance(shards, dict) else set()
-        if absent := sorted(map(str, wanted - set(weights))):
+        wanted = set(map(str, shards.values())) if isinstance(shards, dict) else set()
+        if absent := sorted(wanted - set(weights)):
             raise ModelFault(f"{name} is not whole: {absent[0]} is missing. Bring it again.")
     for file in weights:
         _check_safetensors(folder / file, name)
@@ -255,7 +270,7 @@ def _require_native(config: dict[str, Any], name: str) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     kind = config.get("model_type")
-    if kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if isinstance(kind, str) and kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return
     if config.get("auto_map"):
         raise ModelFault(
@@ -288,7 +303,7 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
         raise ModelFault(
             f"{name} holds no {path.name}, so it is no model. Known models: chatbot models list"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelFault(f"{name} is damaged: {path.name} can't be read ({error}).") from error
     if not isinstance(content, dict):
         raise ModelFault(f"{name} is damaged: {path.name} holds no settings.")

@@ -64,6 +64,7 @@ def turn_row(turn: Turn) -> dict[str, Any]:
         "at": turn.at.isoformat(),
         "status": turn.status,
         "pinned": turn.pinned,
+        "source": turn.source,
         "model": turn.model,
         "seed": turn.seed,
         "secrets": _secrets(turn),
@@ -134,8 +135,9 @@ def turn_label(turn: Turn) -> str:
     """Which turn it is, in words."""
     pin = ", pinned" if turn.pinned else ""
     status = "" if turn.status == "complete" else f", {turn.status}"
-    where = f"conversation {turn.conversation}"
-    which = f"turn {turn.id}, {local(turn.at)}, {short_name(turn.speaker)}, {where}{pin}{status}"
+    source = f", {turn.source}" if turn.source else ""
+    where = f"conversation {turn.conversation}{pin}{source}{status}"
+    which = f"turn {turn.id}, {local(turn.at)}, {short_name(turn.speaker)}, {where}"
     return which + "".join(f", {mark}" for mark in marks(turn))
 
 
@@ -172,10 +174,11 @@ def turn_line(turn: Turn, whole: bool = False) -> str:
     if not whole and len(text) > LINE:
         text = text[: LINE - 1] + "…"
     pinned = " (pinned)" if turn.pinned else ""
+    source = f" ({turn.source})" if turn.source else ""
     broken = f" ({turn.status})" if turn.status != "complete" else ""
     flags = "".join(f" ({mark})" for mark in marks(turn))
     speaker = short_name(turn.speaker)
-    return f"{turn.id:6}  {local(turn.at)}  {speaker}{pinned}{broken}{flags}: {safe(text)}"
+    return f"{turn.id:6}  {local(turn.at)}  {speaker}{pinned}{source}{broken}{flags}: {safe(text)}"
 
 
 def several(count: int, thing: str) -> str:

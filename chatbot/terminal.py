@@ -87,7 +87,7 @@ class Terminal:
             if typed.command:
                 self._command(typed.text)
             elif typed.text.strip():
-                self._reply(lambda stop: self.chat.turn(typed.text, stop), typed.text)
+                self._reply(lambda stop: self.chat.turn(typed.text, stop, typed.source), typed.text)
         except (ChatbotFault, MemoryFault) as error:
             self.screen.fault(error)
         for notice in self.chat.notices():
@@ -266,7 +266,7 @@ class _Pipe:
             if self._stop.is_set():
                 return
         before = ""
-        for piece in self._chat.turn(prompt, self._stop):
+        for piece in self._chat.turn(prompt, self._stop, "piped"):
             self._out.write(safe(piece, before) if self._out.isatty() else piece)
             self._out.flush()
             before = piece

@@ -75,9 +75,9 @@ class Adapter:
 def find_adapter(base: str, name: str = ENGLISH) -> Adapter | None:
     """The adapter `name` for the model whose weights have the sha256 `base`, if there is one.
 
-    Errors: MemoryFault when it isn't what SHA256SUMS says it is.
+    Errors: MemoryFault when it is damaged, or isn't what SHA256SUMS says it is.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     path = trained(name)
     if not path.is_file():
@@ -88,9 +88,12 @@ def find_adapter(base: str, name: str = ENGLISH) -> Adapter | None:
             f"{path} is damaged, or trained anew: install again, or let"
             f" `sha256sum *.safetensors > {SUMS}` in its folder vouch for it"
         )
-    with safe_open(path, "numpy") as file:
-        if (file.metadata() or {}).get("base") != base:
-            return None
+    try:
+        with safe_open(path, "numpy") as file:
+            if (file.metadata() or {}).get("base") != base:
+                return None
+    except (SafetensorError, OSError) as error:
+        raise MemoryFault(f"{path} is damaged ({error}): install this program again") from error
     return Adapter(path, digest)
 
 

@@ -29,7 +29,7 @@ from memory.schema import (
     unlock,
     writing,
 )
-from memory.types import Conversation, Hit, Role, Status, Turn
+from memory.types import Conversation, Hit, Role, Source, Status, Turn
 
 TITLE_LENGTH = 60  # characters of the first prompt that name a conversation
 
@@ -101,16 +101,18 @@ class Log:
         status: Status = "complete",
         making: Making = Making(),
         used: Sequence[Hit] = (),
+        source: Source | None = None,
     ) -> Turn:
         """Store one turn and commit it.
 
         With `conversation` None, or forgotten meanwhile, it opens a new one.
-        `used` are the memories that a reply was given.
+        `used` are the memories that a reply was given; `source` is where a text came from that
+        wasn't typed or generated here.
         """
         with self.writing() as connection:
             if conversation is None or not _exists(connection, conversation):
                 conversation = _start(connection, title_of(text), at)
-            turn = Turn(0, conversation, role, speaker, text, at, status)
+            turn = Turn(0, conversation, role, speaker, text, at, status, source=source)
             return _insert(connection, turn, making, used)
 
     def extend(self, conversations_: Iterable[tuple[str, Sequence[Turn]]]) -> list[Turn]:
@@ -442,6 +444,7 @@ def _insert(connection: sa.Connection, turn: Turn, making: Making, used: Sequenc
             at=turn.at,
             status=turn.status,
             retracted=False,
+            source=turn.source,
             **_values(making),
         )
     )

@@ -22,7 +22,7 @@ from memory import cipher, wal
 from memory.errors import DatabaseFault
 from memory.log import Log, title_of
 from memory.schema import is_open
-from memory.types import Role, Status
+from memory.types import Role, Source, Status
 
 _TABLE_LEAF, _INDEX_LEAF, _INDEX_INNER = 0x0D, 0x0A, 0x02
 _WITH_RECORDS = (_TABLE_LEAF, _INDEX_LEAF, _INDEX_INNER)
@@ -333,7 +333,7 @@ def _as_turn(values: list[Any], cut: bool) -> dict[str, Any] | None:
     if not _are(values[:5], None, int, str, str, str):
         return None
     _, conversation, role, speaker, text, *rest = values
-    at, status, model, decoding, seed, retracted = (*rest, *[None] * 6)[:6]
+    at, status, model, decoding, seed, retracted, source = (*rest, *[None] * 7)[:7]
     if not _is_time(at) and not (cut and at is None):
         return None
     return {
@@ -347,6 +347,7 @@ def _as_turn(values: list[Any], cut: bool) -> dict[str, Any] | None:
         "decoding": decoding,
         "seed": seed,
         "retracted": int(retracted == 1),
+        "source": source if source in get_args(Source) else None,
     }
 
 
@@ -410,6 +411,6 @@ def _write_turns(connection: sa.Connection, found: _Found) -> set[int]:
             id_ = fresh
         ids.add(id_)
         connection.exec_driver_sql(
-            "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (id_, *row.values())
+            "INSERT INTO turns VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (id_, *row.values())
         )
     return ids

@@ -69,6 +69,7 @@ turns = sa.Table(
     sa.Column("decoding", sa.JSON(none_as_null=True)),
     sa.Column("seed", sa.Integer),
     sa.Column("retracted", sa.Boolean, nullable=False),  # taken back by /undo, /regen or /edit
+    sa.Column("source", sa.String),  # of what was neither typed nor generated here
 )
 
 pins = sa.Table(
@@ -233,8 +234,15 @@ def _reach(connection: sa.Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
+def _sources(connection: sa.Connection) -> None:
+    """Where texts came from; of those that were stored before, nobody knows."""
+    connection.exec_driver_sql(
+        "ALTER TABLE turns ADD COLUMN source TEXT CHECK (source IN ('pasted', 'piped', 'imported'))"
+    )
+
+
 # Append only: a migration that was ever released is never edited. Number n is MIGRATIONS[n - 1].
-MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_log, _caches, _reach)
+MIGRATIONS: tuple[Callable[[sa.Connection], None], ...] = (_log, _caches, _reach, _sources)
 
 
 def migrate(engine: sa.Engine, path: Path | None, to: int = len(MIGRATIONS)) -> None:

@@ -1,7 +1,8 @@
 """Import and export of turns as JSON Lines: one turn a line, readable by anything.
 
-A line is `{"conversation", "title", "role", "speaker", "text", "at", "status", "model", "seed"}`;
-an import needs `role`, `text` and `at` only. Conversations get new ids where they are imported.
+A line is `{"conversation", "title", "role", "speaker", "text", "at", "status", "model", "seed",
+"source"}`; an import needs `role`, `text` and `at` only. Conversations get new ids where they are
+imported, and every turn is marked as imported, whatever the file says.
 """
 
 import json
@@ -33,6 +34,7 @@ def export_turns(log: Log, conversation: int | None = None) -> Iterator[str]:
                 "status": turn.status,
                 "model": turn.model,
                 "seed": turn.seed,
+                "source": turn.source,
             },
             ensure_ascii=False,
         )
@@ -88,6 +90,7 @@ def _turn(row: dict[str, Any]) -> Turn:
         status=status,
         model=_text(row, "model", "") or None,
         seed=_seed(row.get("seed")),
+        source="imported",
     )
 
 

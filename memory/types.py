@@ -12,6 +12,7 @@ PINNED = "pinned"  # the part of a hit that is given because it is pinned, whate
 
 Role = Literal["user", "assistant"]
 Status = Literal["complete", "interrupted", "failed"]
+Source = Literal["pasted", "piped", "imported"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,8 @@ class Turn:
 
     `at` is an aware datetime in UTC. `status` says how far a reply came; a user's turn is always
     complete. `model`, `decoding` (the settings of the decoding strategy) and `seed` say how a
-    reply was made and are None for a user's turn.
+    reply was made and are None for a user's turn. `source` says where a text came from that wasn't
+    typed or generated here; a prompt that holds some pasted text is pasted.
     """
 
     id: int
@@ -33,6 +35,7 @@ class Turn:
     model: str | None = None
     decoding: Mapping[str, Any] | None = None
     seed: int | None = None
+    source: Source | None = None
     pinned: bool = False
 
 

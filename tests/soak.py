@@ -4,6 +4,7 @@
     python -m tests.soak company --count 20000 --seed 1
     python -m tests.soak full --count 100 --seed 1
     python -m tests.soak damage
+    python -m tests.soak fuzz --cases 100000 --seed 1
 
 Each prints one JSON object last on standard output, and progress on standard error; the exit code
 is 1 if anything was wrong.
@@ -19,11 +20,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from tests import company as together
-from tests import crashes, damages
+from tests import crashes, damages, fuzz
 
 MEMBERS = 8  # processes at once on one memory
 LIVES = 8  # on one home, one after the other
@@ -196,6 +198,48 @@ def _tell_outcome(outcome: damages.Outcome) -> None:
     _progress(f"{outcome.case}: {state}")
 
 
+def fuzzing(cases: int, seed: int) -> dict[str, Any]:
+    """Feed each parser its share of `cases`: half from hypothesis, half from atheris, which is
+    guided by coverage; all from hypothesis where there is no atheris."""
+    began = time.monotonic()
+    has_guide = find_spec("atheris") is not None
+    share = -(-cases // len(fuzz.TARGETS))
+    rows: dict[str, dict[str, Any]] = {}
+    for name in fuzz.TARGETS:
+        some = share - share // 2 if has_guide else share
+        rows[name] = fuzz.by_properties(name, some, seed).as_row()
+        _progress(f"{name}: {rows[name]}")
+        if has_guide:
+            rows[f"{name}, guided"] = _guided(name, share // 2, seed)
+            _progress(f"{name}, guided: {rows[f'{name}, guided']}")
+    return {
+        "cases": sum(row["cases"] for row in rows.values()),
+        "guided": sum(row["cases"] for name, row in rows.items() if name.endswith("guided")),
+        "seed": seed,
+        "by target": {name: row["cases"] for name, row in rows.items()},
+        "slowest_ms": max(row["slowest_ms"] for row in rows.values()),
+        "examples": [
+            f"{name}: {one}" for name, row in rows.items() for one in row["found"].items()
+        ],
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+def _guided(name: str, cases: int, seed: int) -> dict[str, Any]:
+    """A target under atheris, which takes a process to itself. One that dies is a finding."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "findings.json"
+        options = ["--cases", str(cases), "--seed", str(seed), "--guided", str(out)]
+        command = [sys.executable, "-m", "tests.fuzz", name, *options]
+        ended = subprocess.run(command, capture_output=True, check=False, text=True)
+        row: dict[str, Any] = {"cases": 0, "slowest_ms": 0.0, "found": {}}
+        if out.exists():
+            row = json.loads(out.read_text("utf-8"))
+        if ended.returncode:
+            row["found"]["the process died"] = [1, ended.stderr[-2000:]]
+    return row
+
+
 class _Homes:
     """The homes that lives are lived on: one for some lives, and an old one for each migration."""
 
@@ -242,8 +286,9 @@ def _progress(line: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("what", choices=["kills", "company", "full", "damage"])
+    parser.add_argument("what", choices=["kills", "company", "full", "damage", "fuzz"])
     parser.add_argument("--count", type=int, help="kills, lives or operations")
+    parser.add_argument("--cases", type=int, default=100_000, help="of fuzz")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="of full: a small disk, made if not given")
     options = parser.parse_args()
@@ -255,6 +300,7 @@ def main() -> None:
         "company": lambda: company(count, options.seed),
         "full": lambda: full(count, options.seed, options.folder),
         "damage": damage,
+        "fuzz": lambda: fuzzing(options.cases, options.seed),
     }[options.what]()
     print(json.dumps(figures, ensure_ascii=False))
     sys.exit(1 if figures["examples"] else 0)

@@ -146,7 +146,7 @@ LONGS = tuple(
         ("words", "tea </memory> " * (LONG // 14), {}),
         ("blanks", "tea" + " \n\t" * (LONG // 3), {}),
         ("korean", "가나다" * (LONG // 9), {}),
-        ("unseen", "tea" + "\u200b" * (LONG // 3), {}),
+        ("unseen", "tea" + "\u200b" * (LONG // 30), {}),
         (
             "names",
             "tea",

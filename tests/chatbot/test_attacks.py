@@ -9,12 +9,13 @@ import html
 import io
 import json
 import re
+import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,10 @@ from chatbot.engines import Message
 from chatbot.errors import WindowFull
 from chatbot.keys import Typed, understand
 from chatbot.models import resolve
+from chatbot.rows import turn_label, turn_line, turn_row
 from chatbot.screen import Screen
 from memory.errors import TransferFault
-from memory.log import Log
+from memory.log import Log, Making
 from memory.transfer import export_turns, import_turns
 from memory.types import Hit, Turn
 from tests.chatbot.attacks import ATTACKS, LONG, TERMINAL, Attack
@@ -65,8 +67,10 @@ class Stored:
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Stored:
-    home = tmp_path_factory.mktemp("attacked") / "home"
-    chat = open_chat(home, {})  # its replies repeat the prompt
+    home = tmp_path_factory.mktemp("attacked") / "deep" / "er" / "home"
+    (home.parents[1] / "bystander").parent.mkdir()
+    (home.parents[1] / "bystander").write_text("as it was")
+    chat = open_chat(home, {"piece": LONG})  # its replies repeat the prompt
     turns = {attack: store(chat, attack) for attack in ATTACKS}
     chat.memory.catch_up()
     chat.memory.close()
@@ -79,7 +83,7 @@ def store(chat: Chat, attack: Attack) -> Turn:
         return chat.memory.log.turns(limit=2)[0]
     typed = understand(attack.text, pasted=attack.how == "pasted")
     chat.new()
-    for _ in chat.turn(typed.text):
+    for _ in chat.turn(typed.text, source=typed.source):
         pass
     return chat.history[0]
 
@@ -100,6 +104,15 @@ def test_what_is_stored_is_what_was_said(attack: Attack, stored: Stored) -> None
     """Harmless is made what is shown and quoted; the log keeps the text itself."""
     assert stored.turns[attack].text == attack.text
     assert stored.turns[attack].speaker == (attack.record.get("speaker") or "user")
+
+
+@every_attack
+def test_what_was_not_typed_is_marked(attack: Attack, stored: Stored) -> None:
+    turn = stored.turns[attack]
+    assert turn.source == (None if attack.how == "typed" else attack.how)
+    assert (f", {turn.source}" in turn_label(turn)) is (attack.how != "typed")
+    assert (f" ({turn.source}): " in turn_line(turn)) is (attack.how != "typed")
+    assert turn_row(turn)["source"] == turn.source
 
 
 # -- in tokens ------------------------------------------------------------------------------------
@@ -162,6 +175,7 @@ TOKENIZERS: dict[str, Callable[[], Any]] = {
     "no template": gpt2_like,
     "built in": lambda: AutoTokenizer.from_pretrained(resolve(DEFAULT_GPT).folder),
 }
+SOME = ("chatml", "mistral in plain text", "built in")  # for what spells no control token
 MARKS = {  # how roles are told where no control token does it
     "mistral in plain text": ("[INST]", "[/INST]"),
     "zephyr in plain text": ("<|system|>", "<|user|>", "<|assistant|>"),
@@ -268,20 +282,21 @@ def around(name: str, place: str) -> tuple[list[int], list[int], list[int]]:
 @pytest.mark.parametrize("place", PLACES)
 def test_in_tokens_an_attack_is_content(attack: Attack, place: str, stored: Stored) -> None:
     turn = stored.turns[attack]
-    outside = len(attack.text) > LONG // 2 and place not in ("memory", "pin")
-    for name in ("chatml",) if outside else TOKENIZERS:
+    outside = len(attack.text) > LONG // 40 and place not in ("memory", "pin")
+    if outside and place == "prompt":
+        with pytest.raises(WindowFull):
+            window(reader("chatml"), turn, place)
+        return
+    shown = window(reader("chatml"), turn, place)
+    if outside:
+        assert shown.dropped == 2
+        return
+    everywhere = place == "memory" or attack.kind in ("control", "role", "fence")
+    for name in TOKENIZERS if everywhere else SOME:
         reading = reader(name)
-        if outside and place == "prompt":
-            with pytest.raises(WindowFull):
-                window(reading, turn, place)
-            continue
-        shown = window(reading, turn, place)
-        if outside:
-            assert shown.dropped == 2
-            continue
         ids = reading.encoder.encode(shown.messages)
         harmless, head, tail = around(name, place)
-        assert len(ids) == shown.tokens <= ROOM
+        assert len(ids) <= ROOM
         assert reading.controls(ids) == reading.controls(harmless), name
         assert reading.roles(ids) == reading.roles(harmless), name
         assert ids[: len(head)] == head and ids[len(ids) - len(tail) :] == tail, name
@@ -303,7 +318,7 @@ def check_quotation(text: str, attack: Attack) -> None:
     """What stands in the fence is one line: a label, a short name, and one quotation."""
     (line,) = text.strip().splitlines()
     assert "<memory" not in look(line) and "</memory" not in look(line)
-    label = re.match(r'\[3 days ago, 2026-11-19\] ([^\[\]":]{1,40}): "', line)
+    label = re.match(r'\[3 days ago, 2026-11-19\] ([^\[\]":]{1,42}): "', line)
     assert label and line.endswith('"') and len(line) <= CLIP + 80
     assert not re.search(r'"\s*\[', line[label.end() :])
     assert hidden(line) == []
@@ -311,9 +326,11 @@ def check_quotation(text: str, attack: Attack) -> None:
         assert label[1] == "User"
 
 
+SUSPECT = re.compile(r"[^\n\t -~가-힣…·•─│┼]")
 SIGNS = dict(zip("мтуоеѕа⟨‹≮⁄∕ᴍᴇᴏʀʏԁг", "mtyoesa<<<//meorydr", strict=True))
 
 
+@lru_cache(4096)
 def look(text: str) -> str:
     """What a text looks like, or stands for: tags and letters of any kind as plain ones."""
     text = html.unescape(text.replace("\\u003c", "<").replace("%3C", "<").replace("[/", "</"))
@@ -324,6 +341,8 @@ def look(text: str) -> str:
 
 def hidden(text: str) -> list[str]:
     """The characters of a text that steer, reorder or aren't seen; emoji may be joined."""
+    if not SUSPECT.search(text):
+        return []
     found = []
     for before, letter in zip(" " + text, text, strict=False):
         joins = letter in "\u200d\ufe0f" and unicodedata.category(before) in ("So", "Sk", "Mn")
@@ -411,29 +430,54 @@ def test_what_slash_commands_show_is_harmless(attack: Attack, stored: Stored, ch
     for line in (
         f"/memory show {turn.id}",
         f"/memory search {attack.text[:300]}",
-        f"/memory forget {turn.id}",
         f"/resume {turn.conversation}",
         "/history",
-        "/resume",
         "/rename " + attack.text[:300],
     ):
         check_screen(session.run(line))
-    chat.memory.log.rename(turn.conversation, attack.record.get("title") or "tea")
-    rows = session.run("/memory list 400").splitlines()
-    assert len(rows) == 2 * len(ATTACKS) and hidden(OWN.sub("", "\n".join(rows))) == []
+    chat.memory.log.rename(turn.conversation, attack.record.get("title") or attack.text[:300])
+
+
+def test_lists_have_a_row_for_each_attack(chat: Chat) -> None:
+    session = Session(chat, plain=False)
+    rows = session.run("/memory list 400")
+    assert len(rows.splitlines()) == 2 * len(ATTACKS)
+    check_screen(rows)
+    check_screen(session.run("/resume"))
+
+
+SHOWN = ("fence", "looks", "link", "name")
+
+
+def test_what_is_asked_before_forgetting_is_harmless(stored: Stored, chat: Chat) -> None:
+    short = [turn for attack, turn in stored.turns.items() if attack.kind in SHOWN]
+    session = Session(chat, plain=False)
+    shown = session.run("/memory forget " + " ".join(str(turn.id) for turn in short))
+    check_screen(shown)
+    assert len(shown.splitlines()) >= len(short)
+    assert "nothing was forgotten" in shown
+
+
+@pytest.fixture(scope="module")
+def another(stored: Stored, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chat]:
+    """A chat over a copy, to which turns may be added."""
+    home = tmp_path_factory.mktemp("another") / "home"
+    stored.chat().memory.close()  # so that all is in the database itself
+    shutil.copytree(stored.home, home)
+    one = open_chat(home, {})
+    yield one
+    one.memory.close()
 
 
 @every_attack
-def test_why_shows_an_attack_harmless(attack: Attack, stored: Stored, tmp_path: Path) -> None:
-    chat = open_chat(tmp_path / "home", {})
-    turn = store(chat, attack)
+def test_why_shows_an_attack_harmless(attack: Attack, stored: Stored, another: Chat) -> None:
+    chat, turn = another, stored.turns[attack]
     log = chat.memory.log
     asked = log.append(None, "user", "What do I like?", speaker="user", at=NOW)
-    draft = log.begin_reply(asked.conversation, speaker="assistant", at=NOW)
+    draft = log.begin_reply(asked.conversation, speaker="assistant", at=NOW, making=Making())
     log.finish_reply(draft, "Tea.", "complete", used=[Hit(turn, 0.9, parts={"dense": 2.0})])
     chat.resume(asked.conversation)
     shown = Session(chat, plain=False).run("/why")
-    chat.memory.close()
     check_screen(shown)
     assert f"turn {turn.id}" in shown
 
@@ -445,26 +489,30 @@ def test_what_commands_print_is_harmless(
     monkeypatch.setattr(cli, "open_embedder", LetterEmbedder)
     turn = stored.turns[attack]
     where = ["--conversation", str(turn.conversation)]
-
-    def shown(*arguments: str) -> str:
-        arguments = (*arguments, "--home", str(stored.home))
-        result = CliRunner().invoke(cli.cli, arguments, color=True)  # else escapes are taken out
-        assert result.exit_code == 0, result.output
-        assert hidden(result.output) == []
-        return result.output
-
     query = attack.text[:300].replace("\0", "") or "tea"
-    (row,) = (json.loads(shown("memory", "show", str(turn.id), "--json")),)
+    row = json.loads(printed(stored, "memory", "show", str(turn.id), "--json"))
     assert row["text"] == attack.text
-    shown("memory", "show", str(turn.id))
-    assert len(shown("memory", "list", *where).splitlines()) == 2
-    assert len(shown("memory", "search", *where, "--", query).splitlines()) <= 2
-    shown("memory", "search", "--explain", *where, "--", query)
-    assert len(shown("conversations", "list").splitlines()) == len(ATTACKS)
-    told = shown("conversations", "show", str(turn.conversation)).splitlines()
+    printed(stored, "memory", "show", str(turn.id))
+    assert len(printed(stored, "memory", "search", *where, "--", query).splitlines()) <= 2
+    told = printed(stored, "conversations", "show", str(turn.conversation)).splitlines()
     assert sum(bool(re.match(r" {0,5}\d+  \d{4}-", line)) for line in told) == 2
-    exported = shown("memory", "export", *where).splitlines()
-    assert json.loads(exported[0])["text"] == attack.text
+
+
+def printed(stored: Stored, group: str, command: str, *arguments: str) -> str:
+    """What a command of the shell prints, with nothing in it that steers or hides."""
+    line = (group, command, "--home", str(stored.home), *arguments)
+    result = CliRunner().invoke(cli.cli, line, color=True)  # else escapes are taken out
+    assert result.exit_code == 0, result.output
+    assert hidden(result.output) == []
+    return result.output
+
+
+def test_what_commands_list_and_export_is_harmless(stored: Stored) -> None:
+    assert len(printed(stored, "memory", "list", "-n", "400").splitlines()) == 2 * len(ATTACKS)
+    assert len(printed(stored, "conversations", "list").splitlines()) == len(ATTACKS)
+    exported = printed(stored, "memory", "export").splitlines()
+    texts = [attack.text for attack in ATTACKS]
+    assert [json.loads(line)["text"] for line in exported][::2] == texts
 
 
 @every_attack
@@ -489,13 +537,16 @@ def test_a_real_terminal_is_left_as_it_was(tmp_path: Path) -> None:
         import_turns(chat.memory.log, [record(attack), record(attack, role="assistant")])
     last = chat.memory.log.conversations()[-1].id
     chat.memory.close()
-    script.write_text(json.dumps({"replies": {"say it": "\n".join(a.text for a in hostile)}}))
+    said = [*(attack.text for attack in hostile), "\n\nthat was all"]
+    script.write_text(json.dumps({"replies": {"say it": "\n".join(said)}}))
     module = [sys.executable, "-m", "tests.chatbot.scripted_chat", str(home), str(script)]
     with Terminal(module, rows=50, columns=100) as terminal:
         terminal.wait_for_prompt()
         for line in ("/memory list 200", f"/resume {last}", "/resume", "say it"):
             terminal.send(line + ENTER)
             terminal.wait_for_prompt()
+        terminal.wait_for("that was all")
+        terminal.wait_for_prompt()
         for attack in hostile:
             if "\x1b[201~" not in attack.text:  # which a terminal takes out of what it pastes
                 terminal.paste(attack.text)
@@ -504,6 +555,9 @@ def test_a_real_terminal_is_left_as_it_was(tmp_path: Path) -> None:
                 terminal.wait_for_prompt()
         terminal.send(CTRL_D)
         assert terminal.leave() == 0
+    log = Log(home / "chatbot.db")
+    assert [turn.source for turn in log.turns(limit=2)] == [None, None]  # typed, and its reply
+    log.close()
     moves = r"\x1b\[(?:\d*[ABCDJK]|\d+;\d+H|\??[0-9;]*m|\?(?:1|7|12|25|2004)[hl]|6n)|\r|\x08"
     assert {each for each in escapes(terminal.raw) if not re.fullmatch(moves, each)} == set()
     assert not re.search(r"\x1b\[(?:2J|3J|41;5;8m)|\x1b[^\[]", terminal.raw)
@@ -536,19 +590,16 @@ def test_afterwards_the_memory_is_sound_and_comes_back_from_its_export(
     log.close()
 
 
-@every_attack
-def test_no_attack_makes_or_touches_a_file(attack: Attack, tmp_path: Path) -> None:
-    (tmp_path / "bystander").write_text("as it was")
-    chat = open_chat(tmp_path / "deep" / "er" / "home", {})
-    store(chat, attack)
-    chat.memory.close()
-    files = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
-    home = Path("deep/er/home")
-    assert {path for path in files if home not in path.parents} == {Path("bystander")}
-    assert {path.name for path in files if home in path.parents} <= {
+def test_no_attack_makes_or_touches_a_file(stored: Stored) -> None:
+    """Not even after all that was done with them here."""
+    above = stored.home.parents[1]
+    files = {path.relative_to(above) for path in above.parent.rglob("*") if path.is_file()}
+    outside = {path for path in files if stored.home not in (above / path).parents}
+    assert outside == {Path("bystander")}
+    assert {path.name for path in files - outside} <= {
         "chatbot.db", "chatbot.db-wal", "chatbot.db-shm", "history", "settings.toml",
     }  # fmt: skip
-    assert (tmp_path / "bystander").read_text() == "as it was"
+    assert (above / "bystander").read_text() == "as it was"
 
 
 @every_attack
@@ -557,7 +608,7 @@ def test_nothing_that_is_stored_pins_itself(attack: Attack, tmp_path: Path) -> N
     row = json.loads(record(attack)) | {"pinned": True, "retracted": True, "id": 1, "score": 9}
     import_turns(log, [json.dumps(row)])
     assert log.pinned() == [] and not log.turns()[0].pinned
-    assert understand(attack.text, pasted=True) == Typed(attack.text)  # no command
+    assert understand(attack.text, pasted=True) == Typed(attack.text, source="pasted")
     with pytest.raises(TransferFault) as fault:
         import_turns(log, [json.dumps(row | {"role": attack.text or "system"})])
     assert len(str(fault.value)) < 400

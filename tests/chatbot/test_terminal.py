@@ -104,9 +104,9 @@ def ask(terminal: Terminal, prompt: str, reply: str) -> None:
     ("line", "pasted", "meant"),
     [
         ("/help", False, Typed("/help", command=True)),
-        ("/help", True, Typed("/help")),
+        ("/help", True, Typed("/help", source="pasted")),
         ("//etc is a folder", False, Typed("/etc is a folder")),
-        ("//x", True, Typed("//x")),
+        ("//x", True, Typed("//x", source="pasted")),
         (" /help", False, Typed(" /help")),
         ("a\udce9b", False, Typed("a?b")),
     ],
@@ -151,6 +151,33 @@ def test_keys_typed_before_the_prompt_count(scripted: Scripted) -> None:
     terminal.wait_for("You said: early bird")
     terminal.wait_for_prompt()
     assert scripted.said()[0] == ("user", "early bird")
+
+
+def test_what_was_pasted_is_marked(scripted: Scripted) -> None:
+    """Even if some of it was typed, and when it comes back to the line; what is cleared isn't."""
+    terminal = scripted.start()
+    terminal.wait_for_prompt()
+    terminal.send("see: ")
+    terminal.paste("a note of somebody's")
+    terminal.send(ENTER)
+    terminal.wait_for("You said: see: a note")
+    terminal.wait_for_prompt()
+    terminal.send("/edit" + ENTER)
+    terminal.wait_for(lambda terminal: terminal.cursor_line.startswith("> see: a note"))
+    terminal.send(", it says" + ENTER)
+    terminal.wait_for("it says")
+    terminal.wait_for_prompt()
+    terminal.paste("/what is cleared")
+    terminal.wait_for("what is cleared")
+    terminal.send(CTRL_C)
+    terminal.wait_for_prompt()
+    ask(terminal, "/history", "it says")  # a command again
+    ask(terminal, "typed", "You said: typed")
+    prompts = [turn for turn in scripted.turns() if turn.role == "user"]
+    assert [(turn.text, turn.source) for turn in prompts] == [
+        ("see: a note of somebody's, it says", "pasted"),
+        ("typed", None),
+    ]
 
 
 def test_two_ways_to_a_new_line(scripted: Scripted) -> None:

@@ -18,6 +18,7 @@ from memory.salvage import salvage
 
 NEWEST = len(schema.MIGRATIONS)
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+COLUMNS = "id, conversation, role, speaker, text, at, status, model, decoding, seed, retracted"
 
 
 def database_at(path: Path, version: int) -> None:
@@ -30,9 +31,10 @@ def database_at(path: Path, version: int) -> None:
         with schema.writing(engine, path) as connection:
             for statement in (
                 "INSERT INTO conversations VALUES (1, 'old', '2026-01-01T00:00:00.000000Z')",
-                "INSERT INTO turns VALUES (1, 1, 'user', 'user', 'my cat is Momo',"
+                f"INSERT INTO turns ({COLUMNS}) VALUES (1, 1, 'user', 'user', 'my cat is Momo',"
                 " '2026-01-01T00:00:00.000000Z', 'complete', NULL, NULL, NULL, 0)",
-                "INSERT INTO turns VALUES (2, 1, 'assistant', 'assistant', 'A fine name.',"
+                f"INSERT INTO turns ({COLUMNS})"
+                " VALUES (2, 1, 'assistant', 'assistant', 'A fine name.',"
                 " '2026-01-01T00:00:01.000000Z', 'complete', 'm', '{}', 7, 0)",
             ):
                 connection.exec_driver_sql(statement)
