@@ -393,7 +393,8 @@ def _history(folder: Path) -> Iterator[Case]:
 
     from chatbot.keys import InputLine, _History
 
-    line = cast(InputLine, SimpleNamespace(pasted=False, chat=SimpleNamespace(private=False)))
+    chat = SimpleNamespace(private=False, settings=SimpleNamespace(secrets="flag"))
+    line = cast(InputLine, SimpleNamespace(pasted=False, chat=chat))
     path = folder / "history"
 
     def case(data: bytes) -> None:
