@@ -34,6 +34,7 @@ DIALOGUES = Path(__file__).parent / "dialogues"
 SEED = 20261122
 MOST = 5  # memories that are quoted
 QUOTED = 2  # of them in a Korean reply
+WHOLE = 160  # letters of a memory that is quoted whole; of a longer one, one sentence
 SHORT = 12  # letters of a sentence that is quoted with the next one
 BRIEFLY = {"en": "Answer in a few words.", "ko": "짧게 답해 줘."}
 SHARES = {
@@ -289,7 +290,10 @@ def _quoting(question: Question, evidence: Sequence[Turn], brief: bool) -> str:
 
 
 def _clause(said: str, question: Question) -> str:
-    """The sentence of `said` that has most in common with the answer and the question."""
+    """What is quoted of a memory: all of it, or of a long one the sentence that has most in common
+    with the answer and the question."""
+    if len(said) <= WHOLE:
+        return said.rstrip(" .,")
     sentences = [one for one in re.split(r"(?<=[.!?~…ㅋㅎㅠㅜ])\s+", said) if one.strip()]
 
     def common(sentence: str) -> tuple[float, float]:
