@@ -20,7 +20,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from memory import traces, words
-from memory.errors import UnknownTurn
+from memory.errors import DatabaseFault, UnknownTurn
 from memory.log import at_most, get_turns
 from memory.schema import conversations, embedders, pins, recalled, turns, vectors
 from memory.store import Memory
@@ -324,6 +324,12 @@ def forget(
     _let_go_of_centroids(memory, wanted)
     gone = memory.forget(wanted, left.quoted_in)
     after = _scan(memory, left)
+    remains = _remains(memory, after, left, doomed.tokens)
+    if any(remnant.file == memory.log.path.name for remnant in remains):
+        with suppress(DatabaseFault):  # as on a full disk: then the receipt says what is left
+            memory.rewrite()
+        after = _scan(memory, left)
+        remains = _remains(memory, after, left, doomed.tokens)
     return Receipt(
         gone,
         *rows,
@@ -335,7 +341,7 @@ def forget(
         scanned=after.files,
         size=after.size,
         kept=doomed.repeating,
-        remains=_remains(memory, after, left, doomed.tokens),
+        remains=remains,
         short=tuple(turn.id for turn in doomed.turns if not _has_lines(turn.text)),
         rows=after.rows,
     )

@@ -419,6 +419,14 @@ def writing(engine: sa.Engine, path: Path | None) -> Iterator[sa.Connection]:
         yield connection
 
 
+def vacuum(engine: sa.Engine, path: Path | None) -> None:
+    """Write every page of the database anew. Errors: DatabaseFault."""
+    with _as_fault(path), engine.connect() as connection:
+        raw = connection.connection.dbapi_connection
+        assert raw is not None
+        raw.execute("VACUUM")
+
+
 @contextmanager
 def _as_fault(path: Path | None) -> Iterator[None]:
     try:

@@ -19,7 +19,16 @@ import sqlalchemy as sa
 from memory import cipher
 from memory.errors import UnknownTurn, WordsDamaged
 from memory.log import Log, Making, at_most, delete_turns, get_turns
-from memory.schema import TIMEOUT, conversations, counters, dropped, embedders, turns, vectors
+from memory.schema import (
+    TIMEOUT,
+    conversations,
+    counters,
+    dropped,
+    embedders,
+    turns,
+    vacuum,
+    vectors,
+)
 from memory.types import Hit, Role, Turn
 
 if TYPE_CHECKING:  # NumPy and FAISS are loaded by the first recall, not by a list
@@ -635,6 +644,16 @@ class Memory:
         from memory import files
 
         files.settle(self.log)
+
+    def rewrite(self) -> None:
+        """Write the whole database anew, so that no page holds what was moved within it.
+
+        SQLite overwrites what it deletes, but not the old place of a row that it moved to make
+        room in its page. Needs as much free space again. Errors: DatabaseFault.
+        """
+        with self._lock:
+            vacuum(self.log.engine, self.log.path)
+            self._scrub()
 
     def _scrub(self) -> None:
         """Leave no deleted text in the write-ahead log; another reader may put that off."""

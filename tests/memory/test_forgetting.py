@@ -253,19 +253,35 @@ def test_a_log_that_is_never_emptied_is_found(
     assert {("chatbot.db-wal", kind) for kind in ("text", "word", "vector")} <= found
 
 
-def test_free_pages_that_are_not_overwritten_are_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def careless(connection: sqlite3.Connection, _: object) -> None:
+def careless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Memory:
+    """A memory that doesn't overwrite what it deletes."""
+
+    def configure(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA secure_delete = OFF")
 
-    monkeypatch.setattr(schema, "_configure", careless)
+    monkeypatch.setattr(schema, "_configure", configure)
     memory = Memory(tmp_path / "home" / "chatbot.db", Drawn)
     tell(memory)
+    return memory
+
+
+def test_free_pages_that_are_not_overwritten_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Memory, "rewrite", lambda self: None)
+    memory = careless(tmp_path, monkeypatch)
     found = left_in(forgetting.forget(memory, [secret(memory)]))
     assert ("chatbot.db", "text") in found or ("chatbot.db", "word") in found
+
+
+def test_what_is_left_in_a_page_goes_when_the_database_is_written_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = careless(tmp_path, monkeypatch)
+    assert forgetting.forget(memory, [secret(memory)]).clean
+    assert memory.verify().sound
 
 
 def test_an_index_of_words_that_keeps_them_is_found(
