@@ -13,7 +13,7 @@ chat: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/chatbot models fetch
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 soak: $(VENV)/installed-test
 	$(BIN)/chatbot models fetch
