@@ -225,7 +225,7 @@ def test_what_was_read_is_reused_and_gives_the_same_logits(gpt: LocalEngine) -> 
     kept.keep(25)
     reused, fresh = kept.read(ids[25:]).float(), Reading(gpt.model).read(ids).float()
     # In bfloat16, which rounds otherwise in other shapes and on other CPUs; the next test is exact.
-    assert float((reused - fresh).abs().mean()) < 0.3
+    assert float((reused - fresh).abs().mean()) < 0.5
     assert int(reused.argmax()) == int(fresh.argmax())
 
 
