@@ -5,8 +5,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Its screens scroll otherwise in a worker process: tested alone.
-TERMINAL := tests/chatbot/test_terminal.py
 
 .PHONY: chat test soak lint models docs clean
 
@@ -15,8 +13,7 @@ chat: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/chatbot models fetch
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --ignore $(TERMINAL)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(TERMINAL)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 soak: $(VENV)/installed-test
 	$(BIN)/chatbot models fetch

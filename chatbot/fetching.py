@@ -23,6 +23,7 @@ from typing import Any
 
 from chatbot.catalogue import BUILT_IN, BuiltIn
 from chatbot.errors import BadInput, ModelFault, ModelMissing
+from memory.durable import sync
 
 # (what is being done, how much is done, of how much); a total of 0 means: not known.
 Progress = Callable[[str, int, int], None]
@@ -264,11 +265,11 @@ def publish(made: Path, folder: Path, origin: dict[str, Any]) -> None:
     manifest = made / MANIFEST
     manifest.write_text(json.dumps({"origin": origin, "files": files}, indent=2) + "\n", "utf-8")
     for path in (*names, manifest, *(path for path in made.rglob("*") if path.is_dir()), made):
-        _force_to_disk(path)
+        sync(path)
     if folder.exists():  # damaged or out of date
         folder.rename(made.parent / "replaced")
     made.rename(folder)
-    _force_to_disk(folder.parent)
+    sync(folder.parent)
 
 
 def origin_of(folder: Path) -> dict[str, Any]:
@@ -329,16 +330,6 @@ def _require_space(root: Path, model: BuiltIn) -> None:
             f"Fetching {model.name} needs {model.disk // 10**6} MB, but {root} has {free // 10**6} "
             "MB free. Free some, or set CHATBOT_MODELS to another folder."
         )
-
-
-def _force_to_disk(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
-        return  # Windows can't open a folder
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # --- progress on the terminal -----------------------------------------------------------------

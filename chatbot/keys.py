@@ -287,7 +287,17 @@ class _Completer(Completer):
                 yield Completion(value, -length, display=safe(value), display_meta=safe(about))
 
 
-class _History(FileHistory):
+class _Losing(History):
+    """A history whose prompts can leave it while it is open."""
+
+    def _lose(self, kept: set[str]) -> set[str]:
+        """Keep only these of what was loaded; return the others."""
+        gone = set(self._loaded_strings) - kept
+        self._loaded_strings = [string for string in self._loaded_strings if string in kept]
+        return gone
+
+
+class _History(_Losing, FileHistory):
     """Prompts typed before, in a file for the user's eyes only.
 
     Private ones are kept in this process, and only while the private conversation lasts. What
@@ -338,10 +348,7 @@ class _History(FileHistory):
             return set()
         if over:
             self._private.clear()
-        kept = {*self.load_history_strings(), *self._private, *self._unwritten}
-        gone = set(self._loaded_strings) - kept
-        self._loaded_strings = [string for string in self._loaded_strings if string in kept]
-        return gone
+        return self._lose({*self.load_history_strings(), *self._private, *self._unwritten})
 
     def _state(self) -> tuple[int, int] | None:
         with suppress(OSError):
@@ -350,7 +357,7 @@ class _History(FileHistory):
         return None
 
 
-class _LoggedHistory(History):
+class _LoggedHistory(_Losing):
     """Prompts of earlier chats as the log has them: beside an encrypted memory lies no file.
 
     What leaves the log, forgotten by this process or another, is lost here, too, as are private
@@ -378,10 +385,7 @@ class _LoggedHistory(History):
         """Lose the prompts that have left the log, and private ones afterwards; return them."""
         if not self._loaded or self._state() == self._seen:
             return set()
-        kept = set(self.load_history_strings())
-        gone = {string for string in self._loaded_strings if string not in kept}
-        self._loaded_strings = [string for string in self._loaded_strings if string in kept]
-        return gone
+        return self._lose(set(self.load_history_strings()))
 
     def _state(self) -> tuple[int, bool] | None:
         with suppress(MemoryFault):

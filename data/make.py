@@ -296,12 +296,13 @@ def _clause(said: str, question: Question) -> str:
         return said.rstrip(" .,")
     sentences = [one for one in re.split(r"(?<=[.!?~…ㅋㅎㅠㅜ])\s+", said) if one.strip()]
 
-    def common(sentence: str) -> tuple[float, float]:
-        pairs = _pairs(sentence)
-        answer, asked = _pairs(question.brief), _pairs(question.text)
-        return len(pairs & answer) / max(1, len(answer)), len(pairs & asked) / max(1, len(asked))
+    answer, asked = _pairs(question.brief), _pairs(question.text)
 
-    best = max(range(len(sentences)), key=lambda at: (sum(common(sentences[at])), -at))
+    def common(sentence: str) -> float:
+        pairs = _pairs(sentence)
+        return len(pairs & answer) / max(1, len(answer)) + len(pairs & asked) / max(1, len(asked))
+
+    best = max(range(len(sentences)), key=lambda at: (common(sentences[at]), -at))
     end = best + (2 if len(sentences[best]) < SHORT else 1)
     return " ".join(sentences[best:end]).rstrip(" .,")
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from memory.durable import sync
 from memory.vectors import Bitmap, Ids, Vectors
 
 SCANNED = 0.2  # of the lists: questions lie far from what was said, so few lists miss much
@@ -166,19 +167,4 @@ def build(
         faiss.write_index(index, str(path))
     except RuntimeError as error:  # so FAISS says that the disk is full
         raise OSError(errno.ENOSPC, "the index can't be written", str(path)) from error
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def publish(written: Path, path: Path) -> None:
-    """Give a written file its name, on disk, too."""
-    written.replace(path)
-    if os.name == "posix":
-        _sync(path.parent)
+    sync(path)

@@ -15,6 +15,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from memory import cipher
+from memory.durable import publish, sync
 from memory.errors import DatabaseFault
 
 PATIENCE = 5  # seconds to wait for others to close the database
@@ -41,8 +42,7 @@ def convert(
             _copy(connection, part, after, _told(connection, part, progress))
             rows = _compare(connection, part, after)
             _finish(part, after)
-            part.replace(path)
-            _sync(path.parent)
+            publish(part, path)
         finally:
             _erase_copy(path)
         for file in old:
@@ -184,7 +184,7 @@ def _finish(part: Path, raw: bytes | None) -> None:
     """What the index files hold isn't carried over. Then all of it must be on the disk."""
     with closing(cipher.connect(part, raw)) as connection:
         connection.execute("UPDATE embedders SET file = NULL, filed = 0")
-    _sync(part)
+    sync(part)
 
 
 def _overwrite(file: int) -> None:
@@ -192,14 +192,6 @@ def _overwrite(file: int) -> None:
     for at in range(0, size, BLOCK):
         os.pwrite(file, bytes(min(BLOCK, size - at)), at)
     os.fsync(file)
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)
 
 
 @contextmanager

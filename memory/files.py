@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from memory import codes
+from memory.durable import publish
 from memory.errors import DatabaseFault
 from memory.log import Log
 from memory.schema import dropped, embedders, turns, vectors
@@ -68,7 +69,7 @@ def build(
         try:
             batches = _batches(log, maker, dimension, filed)
             codes.build(part, sample, count, batches, told)
-            codes.publish(part, target)
+            publish(part, target)
         except OSError as error:
             raise DatabaseFault(
                 f"{target}: {error.strerror}: free some space; what was stored before is safe"

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from memory import traces, words
 from memory.errors import DatabaseFault, UnknownTurn
-from memory.log import at_most, get_turns
+from memory.log import at_most, get_turns, within
 from memory.schema import conversations, embedders, pins, recalled, turns, vectors
 from memory.store import Memory
 from memory.traces import Find, Scan, Traces
@@ -116,13 +116,7 @@ def choose(
     """
     if conversation is not None:
         memory.log.conversation(conversation)
-    query = sa.select(turns.c.id).order_by(turns.c.id)
-    if conversation is not None:
-        query = query.where(turns.c.conversation == conversation)
-    if since is not None:
-        query = query.where(turns.c.at >= since)
-    if until is not None:
-        query = query.where(turns.c.at < until)
+    query = within(sa.select(turns.c.id).order_by(turns.c.id), conversation, since, until)
     if search is not None:
         query = query.where(turns.c.text.icontains(search.strip(), autoescape=True))
     with memory.log.reading() as connection:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -32,6 +32,7 @@ from memory.schema import (
 from memory.types import Conversation, Hit, Role, Source, Status, Turn
 
 TITLE_LENGTH = 60  # characters of the first prompt that name a conversation
+Query = TypeVar("Query", bound=sa.Select[*tuple[Any, ...]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +165,7 @@ class Log:
     ) -> list[Turn]:
         """The standing turns in the order they were said; with `limit`, only the newest."""
         query = _TURNS.where(turns.c.retracted == sa.false()).order_by(turns.c.id.desc())
-        if conversation is not None:
-            query = query.where(turns.c.conversation == conversation)
-        if since is not None:
-            query = query.where(turns.c.at >= since)
-        if until is not None:
-            query = query.where(turns.c.at < until)
+        query = within(query, conversation, since, until)
         if pinned:
             query = query.where(pins.c.turn.is_not(None))
         with self.reading() as connection:
@@ -339,6 +335,19 @@ def at_most(ids: Sequence[int], count: int = 500) -> Iterator[Sequence[int]]:
     """`ids` in runs of at most `count`: SQLite caps the variables of a statement."""
     for start in range(0, len(ids), count):
         yield ids[start : start + count]
+
+
+def within(
+    query: Query, conversation: int | None, since: datetime | None, until: datetime | None
+) -> Query:
+    """Of the turns that `query` selects, those of a conversation and of [since, until)."""
+    if conversation is not None:
+        query = query.where(turns.c.conversation == conversation)
+    if since is not None:
+        query = query.where(turns.c.at >= since)
+    if until is not None:
+        query = query.where(turns.c.at < until)
+    return query
 
 
 def get_turns(

@@ -19,6 +19,7 @@ from typing import Any, get_args
 import sqlalchemy as sa
 
 from memory import cipher, wal
+from memory.durable import publish
 from memory.errors import DatabaseFault
 from memory.log import Log, title_of
 from memory.schema import is_open
@@ -87,7 +88,7 @@ def salvage(path: Path, target: Path) -> Salvaged:
             _write(log, found)
         finally:
             log.close()
-        part.rename(target)
+        publish(part, target)
     finally:
         for name in (part.name, f"{part.name}-wal", f"{part.name}-shm"):
             part.with_name(name).unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import randbits
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import Dialect
@@ -367,10 +368,8 @@ def _identify(engine: sa.Engine, path: Path) -> None:
     with writing(engine, path) as connection:
         row = {"name": "identity", "value": randbits(62)}
         connection.execute(counters.insert().prefix_with("OR IGNORE"), row)
-    with _as_fault(path), engine.connect() as connection:
-        raw = connection.connection.dbapi_connection
-        assert raw is not None
-        raw.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    with _as_fault(path), outside(engine) as connection:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
 
 def _make_file(path: Path) -> None:
@@ -421,10 +420,16 @@ def writing(engine: sa.Engine, path: Path | None) -> Iterator[sa.Connection]:
 
 def vacuum(engine: sa.Engine, path: Path | None) -> None:
     """Write every page of the database anew. Errors: DatabaseFault."""
-    with _as_fault(path), engine.connect() as connection:
-        raw = connection.connection.dbapi_connection
-        assert raw is not None
-        raw.execute("VACUUM")
+    with _as_fault(path), outside(engine) as connection:
+        connection.execute("VACUUM")
+
+
+@contextmanager
+def outside(engine: sa.Engine) -> Iterator[sqlite3.Connection]:
+    """A connection outside any transaction."""
+    with engine.connect() as connection:
+        raw: Any = connection.connection.dbapi_connection
+        yield raw
 
 
 @contextmanager

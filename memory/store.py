@@ -25,6 +25,7 @@ from memory.schema import (
     counters,
     dropped,
     embedders,
+    outside,
     turns,
     vacuum,
     vectors,
@@ -231,13 +232,11 @@ class Memory:
             evidence = self._with_words(gather)
         return rank(query, evidence, k, named)
 
-    def relevant(
-        self, query: str, k: int = 5, *, exclude: Collection[int] = (), now: datetime | None = None
-    ) -> list[Hit]:
+    def relevant(self, query: str, k: int = 5, *, now: datetime | None = None) -> list[Hit]:
         """What a model should be given, at most k hits: see rank.subject and rank.worth_giving."""
         from memory.rank import subject, worth_giving
 
-        return worth_giving(self.recall(subject(query), 3 * k, exclude=exclude, now=now), k)
+        return worth_giving(self.recall(subject(query), 3 * k, now=now), k)
 
     @property
     def vectors(self) -> "Nearest":
@@ -657,14 +656,12 @@ class Memory:
 
     def _scrub(self) -> None:
         """Leave no deleted text in the write-ahead log; another reader may put that off."""
-        with suppress(*cipher.errors()), self.log.engine.connect() as connection:
-            raw = connection.connection.dbapi_connection
-            assert raw is not None
-            raw.execute(f"PRAGMA busy_timeout = {SCRUB}")  # meanwhile nobody else may write
+        with suppress(*cipher.errors()), outside(self.log.engine) as connection:
+            connection.execute(f"PRAGMA busy_timeout = {SCRUB}")  # meanwhile nobody else may write
             try:
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             finally:
-                raw.execute(f"PRAGMA busy_timeout = {1000 * TIMEOUT}")
+                connection.execute(f"PRAGMA busy_timeout = {1000 * TIMEOUT}")
 
 
 _STANDING = sa.select(turns.c.id).where(

@@ -33,7 +33,8 @@ from memory.schema import drafts, turns
 from memory.store import Memory
 from memory.transfer import import_turns
 from tests import crashes
-from tests.crashes import NOW, QUERIES, SOME, WordEmbedder, a_text
+from tests.crashes import NOW, QUERIES, SOME, a_text
+from tests.stand_ins import WordCounter, WordEmbedder
 
 IMPORTED = 8  # turns at once
 EXCHANGES = 20  # of a conversation, before the next one begins
@@ -47,17 +48,11 @@ def make_small() -> None:
     codes.MINIMUM = 1 << 20
 
 
-class QuickEngine:
+class QuickEngine(WordCounter):
     """A GPT that answers in ten words, one at a time."""
 
     name = "quick"
     window = 4000
-
-    def count(self, messages: Sequence[Message]) -> int:
-        return sum(len(message.content.split()) + 1 for message in messages)
-
-    def warm(self, messages: Sequence[Message], stop: object = None) -> None:
-        """There is nothing to read ahead."""
 
     def stream(
         self, messages: Sequence[Message], decoding: Decoding, stop: object = None

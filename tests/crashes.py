@@ -17,17 +17,14 @@ import shutil
 import signal
 import sqlite3
 import time
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 import faiss  # noqa: F401 - loaded once, before the forks
-import numpy as np
 import sqlalchemy as sa
 
 from chatbot import chat as chatting
@@ -38,14 +35,14 @@ from chatbot.engines import Message, Piece, Usage
 from chatbot.errors import ChatbotFault
 from chatbot.settings import Settings
 from memory import codes, files, nearest, rank, schema, search, store, words  # noqa: F401
-from memory.embed import Reading
 from memory.errors import MemoryFault
 from memory.log import Draft, Log
 from memory.schema import drafts, turns
 from memory.store import Memory
 from memory.transfer import import_turns
 from memory.types import Turn
-from memory.vectors import Vectors, pack
+from memory.vectors import pack
+from tests.stand_ins import WordCounter, WordEmbedder
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SOME = "red green blue fox dog cat tea milk bread lake hill road sun rain snow wind".split()
@@ -57,48 +54,11 @@ Announcement = list[Any]
 Tell = Callable[..., None]
 
 
-class WordEmbedder:
-    """An embedder that adds a random vector for each word: quick, and the same in any process."""
-
-    id = "words@1"
-    dimension = 32
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        rows = [sum(_vector(word) for word in re.findall(r"\w+", f"{text} .")) for text in texts]
-        summed = np.array(rows, dtype=np.float32).reshape(-1, self.dimension) + np.float32(1e-3)
-        unit: Vectors = summed / np.linalg.norm(summed, axis=1, keepdims=True)
-        return unit
-
-    def read(self, texts: Sequence[str]) -> list[Reading]:
-        return [self._read(text) for text in texts]
-
-    def _read(self, text: str) -> Reading:
-        found = list(re.finditer(r"\w+", text))
-        return Reading(
-            self.embed([text])[0],
-            self.embed([word[0] for word in found]),
-            np.ones(len(found), dtype=np.float32),
-            np.array([word.span() for word in found], dtype=np.int64).reshape(-1, 2),
-        )
-
-
-@cache
-def _vector(word: str) -> Vectors:
-    rng = np.random.default_rng(zlib.crc32(word.encode()))
-    return rng.standard_normal(WordEmbedder.dimension).astype(np.float32)
-
-
-class SlowEngine:
+class SlowEngine(WordCounter):
     """A GPT that says what `reply_to` says, a few letters at a time."""
 
     name = "slow"
     window = 4000
-
-    def count(self, messages: Sequence[Message]) -> int:
-        return sum(len(message.content.split()) + 1 for message in messages)
-
-    def warm(self, messages: Sequence[Message], stop: object = None) -> None:
-        """There is nothing to read ahead."""
 
     def stream(
         self, messages: Sequence[Message], decoding: Decoding, stop: object = None

@@ -25,7 +25,8 @@ from memory.errors import MemoryFault
 from memory.salvage import salvage
 from memory.store import Memory
 from tests import crashes
-from tests.crashes import NOW, WordEmbedder
+from tests.crashes import NOW
+from tests.stand_ins import WordEmbedder
 
 PAGE = 4096
 LONGEST = 600  # characters of a clear line

@@ -721,6 +721,7 @@ def guided(name: str, cases: int, number: int, out: Path) -> None:
 
         options = [f"-runs={cases}", f"-seed={number}", "-max_len=4096", "-verbosity=0"]
         options += [f"-dict={folder / 'words'}", "-timeout=60", "-rss_limit_mb=0"]
+        options += [f"-artifact_prefix={folder}/"]
         atheris.Setup([sys.argv[0], *options, str(corpus)], feed)
         atheris.Fuzz()
 

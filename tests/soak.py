@@ -61,8 +61,7 @@ def kills(count: int, seed: int) -> dict[str, Any]:
         "seed": seed,
         "in the middle": early,
         "by moment": killed,
-        **{kind: len(some) for kind, some in wrong.items()},
-        "examples": [some[0] for some in wrong.values() if some],
+        **_counted(wrong),
         "seconds": round(time.monotonic() - began, 1),
     }
 
@@ -144,8 +143,7 @@ def full(count: int, seed: int, folder: Path) -> dict[str, Any]:
         "seed": seed,
         "ended by a full disk": lines.total(),
         "lines": lines,
-        **{kind: len(some) for kind, some in wrong.items()},
-        "examples": [some[0] for some in wrong.values() if some],
+        **_counted(wrong),
     }
 
 
@@ -272,6 +270,14 @@ def _length(folder: Path, moment: str) -> float:
     began = time.monotonic()
     crashes.run_life(home, moment, 901, None)
     return time.monotonic() - began
+
+
+def _counted(wrong: dict[str, list[str]]) -> dict[str, Any]:
+    """How often something went wrong in each way, and an example of each."""
+    return {
+        **{kind: len(some) for kind, some in wrong.items()},
+        "examples": [some[0] for some in wrong.values() if some],
+    }
 
 
 def _so_far(wrong: dict[str, list[str]]) -> str:

@@ -8,7 +8,6 @@ without a reply is echoed. A "⏸" in a reply waits until the gate is there or t
 """
 
 import json
-import re
 import sys
 import threading
 import time
@@ -24,12 +23,12 @@ from chatbot.encryption import open_memory
 from chatbot.engines import Message, Piece, Usage
 from chatbot.errors import ModelFault
 from chatbot.settings import load_settings
-from memory.embed import Reading
+from tests.stand_ins import WordCounter, WordReader
 
 PAUSE = "⏸"
 
 
-class ScriptedEngine:
+class ScriptedEngine(WordCounter):
     """An engine whose replies are written down; a word is a token."""
 
     name = "scripted"
@@ -41,12 +40,6 @@ class ScriptedEngine:
         if "fault" in script:
             raise ModelFault(script["fault"])
         self._script = script
-
-    def count(self, messages: Sequence[Message]) -> int:
-        return sum(len(message.content.split()) + 1 for message in messages)
-
-    def warm(self, messages: Sequence[Message], stop: threading.Event | None = None) -> None:
-        """There is nothing to read ahead."""
 
     def stream(
         self,
@@ -74,7 +67,7 @@ class ScriptedEngine:
         yield Piece("", "stop", usage)
 
 
-class LetterEmbedder:
+class LetterEmbedder(WordReader):
     """Text as the frequencies of its letters: an embedder that needs no model."""
 
     id = "letters"
@@ -89,18 +82,6 @@ class LetterEmbedder:
         rows = counts.reshape(len(texts), self.dimension).astype(np.float32)
         rows[:, 0] += 1e-3
         return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
-
-    def read(self, texts: Sequence[str]) -> list[Reading]:
-        return [self._read(text) for text in texts]
-
-    def _read(self, text: str) -> Reading:
-        found = list(re.finditer(r"\w+", text))
-        return Reading(
-            self.embed([text])[0],
-            self.embed([word[0] for word in found]),
-            np.ones(len(found), np.float32),
-            np.array([word.span() for word in found], np.int64).reshape(-1, 2),
-        )
 
 
 def open_chat(home: Path, script: Mapping[str, Any]) -> Chat:

@@ -22,6 +22,7 @@ import pyte
 
 PASTE_BEGIN, PASTE_END = "\x1b[200~", "\x1b[201~"
 ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R, ENTER = "\x1b\r", "\x03", "\x04", "\n", "\x12", "\r"
+SIZE = {"COLUMNS", "LINES"}  # would outrank the pseudo-terminal's own
 PATIENCE = 120.0  # seconds until a test gives up; two slow cores may be busy with other things
 
 
@@ -43,7 +44,8 @@ class Terminal:
         self._master, slave = os.openpty()
         self._screen.answer = lambda text: os.write(self._master, text.encode())
         _set_size(slave, rows, columns)
-        variables = {**os.environ, "TERM": "xterm-256color", **(environment or {})}
+        ours = {name: value for name, value in os.environ.items() if name not in SIZE}
+        variables = {**ours, "TERM": "xterm-256color", **(environment or {})}
         self.process = subprocess.Popen(
             command,
             stdin=slave,

@@ -13,6 +13,7 @@ from benchmarks.answers import DECLINES, contains, f1, loops, normalised
 from chatbot.decoding import Decoding
 from chatbot.engines import Message, Piece, Usage
 from memory.embed import SentenceEmbedder
+from tests.stand_ins import WordCounter
 
 
 def test_words_are_compared_as_locomo_does() -> None:
@@ -66,16 +67,10 @@ def test_loops_are_seen() -> None:
     assert not loops("I see. You see. They see. I see.")
 
 
-class Reader:
+class Reader(WordCounter):
     """An engine that says all that it was shown of memories, and else that it doesn't know."""
 
     name, window = "reader", 4000
-
-    def count(self, messages: Sequence[Message]) -> int:
-        return sum(len(message.content.split()) + 1 for message in messages)
-
-    def warm(self, messages: Sequence[Message], stop: threading.Event | None = None) -> None:
-        """There is nothing to read ahead."""
 
     def stream(
         self,

@@ -9,7 +9,8 @@ import pytest
 
 from memory.store import Memory
 from tests.company import KINDS, SHARES, a_reply, judge, percentile
-from tests.crashes import NOW, WordEmbedder, a_text
+from tests.crashes import NOW, a_text
+from tests.stand_ins import WordEmbedder
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,12 +1,10 @@
 """The approximate index: the handover, and what may happen to its file."""
 
-import re
 import shutil
 import stat
 import subprocess
 import sys
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,45 +15,14 @@ from filelock import FileLock
 
 from memory import files, nearest, store, within
 from memory.codes import Codes
-from memory.embed import Reading
 from memory.interaction import nearness
 from memory.schema import dropped, embedders, turns, vectors
 from memory.store import Memory
-from memory.vectors import Vectors, from_bytes, pack
+from memory.vectors import from_bytes, pack
+from tests.stand_ins import WordEmbedder
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 SOME = "red green blue fox dog cat tea milk bread lake hill road sun rain snow wind".split()
-
-
-class Words:
-    """An embedder that adds a random vector for each word: quick, and the same in any process."""
-
-    dimension = 32
-
-    def __init__(self, id_: str = "words@1") -> None:
-        self.id = id_
-
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        rows = [sum(self._word(word) for word in re.findall(r"\w+", text)) for text in texts]
-        summed = np.array(rows, dtype=np.float32).reshape(-1, self.dimension)
-        unit: Vectors = summed / np.linalg.norm(summed, axis=1, keepdims=True)
-        return unit
-
-    def read(self, texts: Sequence[str]) -> list[Reading]:
-        return [self._read(text) for text in texts]
-
-    def _read(self, text: str) -> Reading:
-        found = list(re.finditer(r"\w+", text))
-        return Reading(
-            self.embed([text])[0],
-            self.embed([word[0] for word in found]),
-            np.ones(len(found), dtype=np.float32),
-            np.array([word.span() for word in found]),
-        )
-
-    def _word(self, word: str) -> Vectors:
-        rng = np.random.default_rng(zlib.crc32((self.id + word).encode()))
-        return rng.standard_normal(self.dimension).astype(np.float32)
 
 
 @pytest.fixture
@@ -69,7 +36,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def large(path: Path) -> Iterator[Memory]:
-    memory = Memory(path, Words)
+    memory = Memory(path, WordEmbedder)
     tell(memory, 120)
     memory.catch_up(seen := Seen())
     assert seen.built
@@ -111,7 +78,7 @@ def exact(memory: Memory, query: str, k: int, among: set[int] | None = None) -> 
     with memory.log.reading() as connection:
         rows = connection.execute(sa.select(vectors.c.turn, vectors.c.vector)).all()
     blobs = [blob for turn, blob in rows if among is None or turn in among]
-    cosines = from_bytes(blobs, Words.dimension) @ memory.embedder.embed([query])[0]
+    cosines = from_bytes(blobs, WordEmbedder.dimension) @ memory.embedder.embed([query])[0]
     return sorted(cosines.tolist(), reverse=True)[:k]
 
 
@@ -140,16 +107,16 @@ def test_the_parts_of_some_turns_are_read_with_their_tokens(large: Memory) -> No
         assert large.vectors.stored.parts(connection, []) == ({}, {})
     assert own.keys() == tokens.keys() == {8, 9}
     asked = large.embedder.read(["note7"])[0]
-    assert own[8].shape == (2, Words.dimension)
+    assert own[8].shape == (2, WordEmbedder.dimension)
     assert (own[8] @ asked.vector).max() == pytest.approx(exact(large, "note7", 1, {8})[0])
     # The speaker's name, four words and the note's: said once, though there are two parts.
-    assert len(tokens[8]) == len(tokens[9]) == 6 * Words.dimension // 8
+    assert len(tokens[8]) == len(tokens[9]) == 6 * WordEmbedder.dimension // 8
     near = nearness(asked.tokens, [tokens[8], tokens[9]])[:, 0]
     assert near[0] > 0.8 > near[1]  # turn 8 says note7
 
 
 def test_vectors_of_another_embedder_are_no_parts(large: Memory) -> None:
-    other = Memory(large.log.path, lambda: Words("words@2"))
+    other = Memory(large.log.path, lambda: WordEmbedder("words@2"))
     stored = other.vectors.stored
     with large.log.writing() as connection:
         connection.execute(vectors.update().where(vectors.c.turn == 8).values(embedder=1))
@@ -168,7 +135,7 @@ def test_the_file_is_private(large: Memory) -> None:
 def test_a_file_is_built_only_where_somebody_sees_it_or_nothing_works_without(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    memory = Memory(path, Words)
+    memory = Memory(path, WordEmbedder)
     tell(memory, 40)
     memory.catch_up(seen := Seen())
     assert not seen.built and memory.backlog() == 0  # 80 vectors are few
@@ -217,9 +184,9 @@ def test_another_process_may_build_while_this_one_has_the_old_file(large: Memory
     code = (
         "import sys, pathlib\n"
         "from memory import store\n"
-        "from tests.memory.test_files import Words\n"
+        "from tests.stand_ins import WordEmbedder\n"
         "store.EXACT = 100\n"
-        "other = store.Memory(pathlib.Path(sys.argv[1]), Words)\n"
+        "other = store.Memory(pathlib.Path(sys.argv[1]), WordEmbedder)\n"
         "other.forget([7])\n"
         "other.catch_up(lambda *_: None)\n"
         "other.close()\n"
@@ -256,7 +223,7 @@ def test_a_forgotten_turn_leaves_no_code_in_the_file(large: Memory) -> None:
 
 def test_what_is_forgotten_during_a_build_is_blanked_in_the_new_file(large: Memory) -> None:
     tell(large, 60, start=120)
-    other = Memory(large.log.path, Words)
+    other = Memory(large.log.path, WordEmbedder)
 
     def forget(what: str, done: int, total: int) -> None:
         if what == "building the index" and done == total:
@@ -300,7 +267,7 @@ def test_scopes_of_any_size_never_starve(
 
 def test_vectors_of_another_embedder_get_a_file_of_their_own(large: Memory) -> None:
     before = in_folder(large)
-    other = Memory(large.log.path, lambda: Words("words@2"))
+    other = Memory(large.log.path, lambda: WordEmbedder("words@2"))
     other.catch_up(seen := Seen())
     assert seen.built and not in_folder(other) & before and len(in_folder(other)) == 1
     assert nearest_of(other, "red fox", 5) == pytest.approx(exact(other, "red fox", 5), abs=1e-5)
@@ -320,7 +287,7 @@ def test_a_file_that_cannot_be_used_is_not_and_is_built_anew(large: Memory, harm
         import faiss
 
         faiss.write_index(faiss.index_factory(8, "Flat"), str(file))
-    again = Memory(large.log.path, Words)
+    again = Memory(large.log.path, WordEmbedder)
     assert nearest_of(again, "red fox", 5) == pytest.approx(exact(again, "red fox", 5), abs=1e-5)
     again.catch_up(seen := Seen())
     assert seen.built and len(again.vectors.recent) == 0
@@ -341,7 +308,7 @@ def test_verify_and_stats_know_the_file(large: Memory) -> None:
 
 def test_opening_looks_at_few_rows(large: Memory) -> None:
     """The mark stands for the turns before it; a look at some of them tells when it is wrong."""
-    again = Memory(large.log.path, Words)
+    again = Memory(large.log.path, WordEmbedder)
     assert again.catch_up() == 0
     with again.log.reading() as connection:
         assert connection.scalar(sa.select(embedders.c.indexed)) == 120
@@ -349,7 +316,7 @@ def test_opening_looks_at_few_rows(large: Memory) -> None:
     for cache in ("vectors", "words"):
         with large.log.writing() as connection:
             connection.exec_driver_sql(f"DELETE FROM {cache}")
-        opened = Memory(large.log.path, Words)
+        opened = Memory(large.log.path, WordEmbedder)
         assert opened.catch_up() == 120
         assert opened.verify(repair=cache == "vectors").turns == 120
         opened.close()

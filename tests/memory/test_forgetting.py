@@ -21,13 +21,14 @@ from memory.store import Memory
 from memory.traces import Traces
 from memory.types import Hit
 from memory.vectors import Vectors
+from tests.stand_ins import WordReader
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SECRET = "The safe opens with zanzibarquux."
 OTHERS = [f"Today I walked {n} miles with the dog and had soup." for n in range(40)]
 
 
-class Drawn:
+class Drawn(WordReader):
     """An embedder that draws a vector for each word; a token's also hangs on the whole text."""
 
     id = "drawn@1"
@@ -38,9 +39,6 @@ class Drawn:
         summed = np.array(rows, dtype=np.float32).reshape(-1, self.dimension)
         unit: Vectors = summed / np.linalg.norm(summed, axis=1, keepdims=True)
         return unit
-
-    def read(self, texts: Sequence[str]) -> list[Reading]:
-        return [self._read(text) for text in texts]
 
     def _read(self, text: str) -> Reading:
         whole, words, spans, at = self.embed([text])[0], text.split(), [], 0

@@ -18,7 +18,7 @@ from memory.schema import counters, embedders, vectors
 from memory.store import Memory
 from memory.types import Hit
 from memory.vectors import Vectors, from_bytes
-from tests.crashes import WordEmbedder
+from tests.stand_ins import WordEmbedder
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -478,6 +478,7 @@ class Interrupting(WordEmbedder):
     """An embedder that lets something happen while it reads."""
 
     def __init__(self, meanwhile: Callable[[], object]) -> None:
+        super().__init__()
         self._meanwhile = meanwhile
 
     def read(self, texts: Sequence[str]) -> list[Reading]:

@@ -29,6 +29,7 @@ from chatbot.decoding import Decoding
 from chatbot.engines import Message, Piece, Usage
 from chatbot.local import LocalEngine
 from memory.embed import SentenceEmbedder
+from tests.stand_ins import WordCounter
 
 # -- the made-up language --------------------------------------------------------------------------
 
@@ -167,16 +168,10 @@ def test_a_reply_holds_a_value_as_a_word() -> None:
 # -- the chat --------------------------------------------------------------------------------------
 
 
-class Reader:
+class Reader(WordCounter):
     """An engine of a small window that says all that it was shown; a word is a token."""
 
     name, window = "reader", 400
-
-    def count(self, messages: Sequence[Message]) -> int:
-        return sum(len(message.content.split()) + 1 for message in messages)
-
-    def warm(self, messages: Sequence[Message], stop: threading.Event | None = None) -> None:
-        """There is nothing to read ahead."""
 
     def stream(
         self,
