@@ -2,6 +2,7 @@
 
 MemoryFault
 ├── DatabaseFault        the database can't be opened, read or written
+│   ├── Busy             another program writes to it
 │   ├── KeyFault         it is encrypted, and its key is missing or wrong
 │   ├── NewerSchema      it was written by a newer version of this program
 │   └── WordsDamaged     the word index can't be read; it can be made anew
@@ -18,6 +19,10 @@ class MemoryFault(Exception):
 
 class DatabaseFault(MemoryFault):
     """The database can't be opened, read or written."""
+
+
+class Busy(DatabaseFault):
+    """Another program writes to the database, and has for as long as this one waits."""
 
 
 class KeyFault(DatabaseFault):

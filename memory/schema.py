@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import randbits
@@ -20,10 +21,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import Dialect
 
 from memory import cipher, health
-from memory.errors import DatabaseFault, KeyFault, NewerSchema, WordsDamaged
+from memory.errors import Busy, DatabaseFault, KeyFault, NewerSchema, WordsDamaged
 
 CACHE = 65_536  # KiB of pages that a connection keeps: the upper levels of a million turns' trees
 TIMEOUT = 30  # seconds: another process's longest transaction (a batch of vectors) is far shorter
+_waits = ContextVar[float]("waits", default=TIMEOUT)
 APPLICATION_ID = 0x43424F54  # "CBOT", in the header of every database file of this program
 _connections = Counter[Path]()  # of this process, by database
 _opened_with: dict[Path, bytes | None] = {}  # what cipher.unlock gave for them
@@ -397,7 +399,19 @@ def _configure(connection: sqlite3.Connection, _: object) -> None:
 def _begin(connection: sa.Connection) -> None:
     # A transaction that will write says so at once: a lock upgraded later can't wait, it fails.
     write = connection.get_execution_options().get("write", False)
+    if write:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {1000 * _waits.get():.0f}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+@contextmanager
+def waiting(seconds: float) -> Iterator[None]:
+    """In here a transaction waits so long for another program's, then raises Busy."""
+    before = _waits.set(seconds)
+    try:
+        yield
+    finally:
+        _waits.reset(before)
 
 
 @contextmanager
@@ -451,7 +465,9 @@ def _as_fault(path: Path | None) -> Iterator[None]:
         elif "disk" in reason and "full" in reason:
             advice = "free some space; what was stored before is safe"
         elif "locked" in reason:
-            advice = "another program holds it: close that and try again"
+            raise Busy(
+                f"{path}: {reason}: another program holds it: close that and try again"
+            ) from error
         else:
             advice = "nothing was changed by this step"
         raise DatabaseFault(f"{path}: {reason}: {advice}") from error

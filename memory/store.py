@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import sqlalchemy as sa
 
 from memory import cipher
-from memory.errors import UnknownTurn, WordsDamaged
+from memory.errors import Busy, UnknownTurn, WordsDamaged
 from memory.log import Log, Making, at_most, delete_turns, get_turns
 from memory.schema import (
     TIMEOUT,
@@ -29,6 +29,7 @@ from memory.schema import (
     turns,
     vacuum,
     vectors,
+    waiting,
 )
 from memory.types import Hit, Role, Turn
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:  # NumPy and FAISS are loaded by the first recall, not by a li
     from memory.rank import Evidence
 
 BATCH = 64  # turns embedded and committed at once: a killed process loses no more work than that
+FEW = 8  # a recall begins with so many: it leaves the rest if another process turns out to be at it
+WAIT = 0.5  # seconds that a recall waits for another process's transaction
 BEFORE = 2  # predecessors in the conversation that a turn is embedded with
 EXACT = 100_000  # vectors that the exact index in this process holds before a file is built
 AT_ONCE = 4 * EXACT  # without a file: so many make even a recall wait for one
@@ -207,8 +210,9 @@ class Memory:
         """The k turns that bear most on `query`, best first, each with its score explained.
 
         `scope` are conversation ids (None: all), [since, until) a time window: both apply before
-        the search. `exclude` are turns to pass over. `now` is
-        when the question is asked (None: now). Turns that any process has committed are found.
+        the search. `exclude` are turns to pass over. `now` is when the question is asked (None:
+        now). Turns that any process has committed are found, but for those that another is just
+        writing to the index: a recall doesn't wait for it.
         """
         from memory import search
         from memory.rank import rank
@@ -223,7 +227,7 @@ class Memory:
         spans = [(one.since, one.until) for one in named]
 
         def gather() -> "Evidence":
-            index = self.vectors
+            index = self._current()
             asked = search.Query(query, self.embedder.read([query])[0])
             with self.log.reading() as connection:
                 return search.gather(connection, index, asked, where, spans)
@@ -258,6 +262,15 @@ class Memory:
         with self._lock:
             return self._with_words(lambda: self._catch_up(progress))
 
+    def _current(self) -> "Nearest":
+        """The vector index, up to date as far as no other process is at it."""
+        with suppress(Busy), waiting(WAIT):
+            self._catch_up(None, leave=True)
+        if self._index is None:
+            self._load(None)
+        assert self._index is not None
+        return self._index
+
     def _with_words(self, work: Callable[[], T]) -> T:
         """Do something; should the word index be damaged, empty it and do it again."""
         from memory import words
@@ -271,7 +284,8 @@ class Memory:
             self._removals = -1
             return work()
 
-    def _catch_up(self, progress: Progress | None) -> int:
+    def _catch_up(self, progress: Progress | None, *, leave: bool = False) -> int:
+        """With `leave`, what another process is indexing is left to it."""
         newest, removals, file = self._state()
         changed = removals != self._removals
         if changed:
@@ -284,8 +298,8 @@ class Memory:
         idle = self._index is not None and newest <= self._indexed and not changed
         if idle and progress is None:
             return 0
-        count = self._index_missing(newest, progress)
-        self._removals, self._indexed = removals, newest
+        count, self._indexed = self._index_missing(newest, progress, leave)
+        self._removals = removals
         self._load(progress)
         return count
 
@@ -482,20 +496,29 @@ class Memory:
         with self.log.reading() as connection:
             return sorted({*_ids(connection, later), *_ids(connection, again)})
 
-    def _index_missing(self, newest: int, progress: Progress | None) -> int:
+    def _index_missing(
+        self, newest: int, progress: Progress | None, leave: bool
+    ) -> tuple[int, int]:
+        """How many turns were indexed, and up to which id all are."""
         missing = self._missing(self._indexed)
-        for start in range(0, len(missing), BATCH):
-            self._index_batch(missing[start : start + BATCH])
+        size, done = FEW if leave else BATCH, 0
+        while ids := missing[done : done + size]:
+            others = self._index_batch(ids)
+            done += len(ids)
             if progress is not None and len(missing) > BATCH:
-                progress("indexing", min(start + BATCH, len(missing)), len(missing))
+                progress("indexing", done, len(missing))
+            if leave and others:
+                return done, max(self._indexed, ids[-1])
+            size = min(2 * size, BATCH)
         if newest - self._indexed >= BATCH:  # what others have indexed, too, needs no second look
             with self.log.writing() as connection:
                 self._note(connection, newest)
         if missing:
             self._settle()
-        return len(missing)
+        return len(missing), newest
 
-    def _index_batch(self, ids: Sequence[int]) -> None:
+    def _index_batch(self, ids: Sequence[int]) -> bool:
+        """Whether another process has indexed any of these meanwhile."""
         from memory import words
         from memory.embed import passages
         from memory.interaction import to_codes
@@ -532,13 +555,15 @@ class Memory:
                 connection, {id_: standing[id_].text for id_ in standing if id_ not in worded}
             )
             # What another process has embedded stays: an index file may have it already.
-            unembedded -= set(connection.scalars(embedded))
+            done = set(connection.scalars(embedded))
+            unembedded -= done
             connection.execute(vectors.delete().where(vectors.c.turn.in_(unembedded)))
             kept = (unembedded & standing.keys()) - stale
             if rows := [value for value in values if value["turn"] in kept]:
                 connection.execute(vectors.insert(), rows)
             _mark_dropped(connection, stale & unembedded)
             self._note(connection, ids[-1])
+        return bool(done & worded)
 
     def _note(self, connection: sa.Connection, reached: int) -> None:
         """Raise the mark, unless another process has lowered it; other embedders lose theirs."""
