@@ -7,8 +7,12 @@ it. The turns that answer are among the memories, but for some examples, in whic
 or the question is asked about the other speaker: then the reply says that it isn't known. In
 Korean, of which the model knows next to nothing, a reply quotes: it copies the words and says when.
 
-FILE gets a line for each example: {"kind", "messages": [{"role", "content"}], "reply"}. Takes about
-ten minutes, most of it embedding.
+Beside its own question a window is asked others: those that its memories answer, too, and now and
+then one that they don't.
+
+FILE gets a line for each window: {"kind", "messages": [{"role", "content"}], "reply", "others":
+[{"content", "reply"}]}, the others with what the last message is then. Takes about ten minutes,
+most of it embedding.
 """
 
 import argparse
@@ -33,6 +37,7 @@ from memory.types import Hit, Turn
 DIALOGUES = Path(__file__).parent / "dialogues"
 SEED = 20261122
 MOST = 5  # memories that are quoted
+OTHERS = 4  # more questions of one window that its memories answer
 QUOTED = 2  # of them in a Korean reply
 WHOLE = 160  # letters of a memory that is quoted whole; of a longer one, one sentence
 SHORT = 12  # letters of a sentence that is quoted with the next one
@@ -43,6 +48,7 @@ SHARES = {
     "other speaker": 0.08,
     "chatted before": 0.2,
     "hostile": 0.04,
+    "beyond": 0.35,  # of the windows are asked something that they don't answer, too
 }
 BESIDE = 0.15  # of the short chats come with memories that have nothing to do with them
 TERMINAL = {"User": "user", "Assistant": "assistant", "나": "user", "어시스턴트": "assistant"}
@@ -224,18 +230,44 @@ class Maker:
         if rng.random() < SHARES["hostile"]:
             told = replace(stored[0], id=-1, text=rng.choice(HOSTILE), at=stored[-1].at)
             given = [*given, Hit(told, 0.5)]
-        brief = rng.random() < SHARES["brief"]
-        if known and language == "ko":
-            reply = _quoting(question, [t for t in stored if t.id in evidence][:QUOTED], brief)
-        elif known or kind == "unanswerable":
-            reply = question.brief if brief else question.reply
+        asked = [self._asked(language, question, stored, known or kind == "unanswerable")]
+        there = {hit.turn.id for hit in given}
+        asked += [
+            self._asked(language, other, stored, answered)
+            for other, answered in self._others(talk, question, stored, there)
+        ]
+        return _line(f"{kind}, {language}", asked, given, self._before(language), now)
+
+    def _asked(
+        self, language: str, question: Question, stored: Sequence[Turn], known: bool
+    ) -> tuple[str, str]:
+        """A prompt, and the reply to it."""
+        brief = self.rng.random() < SHARES["brief"]
+        if not known:
+            reply = self.rng.choice((UNKNOWN_BRIEFLY if brief else UNKNOWN)[language])
+        elif language == "ko" and question.evidence:
+            evidence = [stored[place] for place in question.evidence if place < len(stored)]
+            reply = _quoting(question, evidence[:QUOTED], brief)
         else:
-            reply = rng.choice((UNKNOWN_BRIEFLY if brief else UNKNOWN)[language])
+            reply = question.brief if brief else question.reply
         prompt = f"{question.text} {BRIEFLY[language]}" if brief else question.text
-        before = self._before(language)
-        return _line(
-            f"{kind}, {language}", prompt, given, reply[:1].upper() + reply[1:], before, now
-        )
+        return prompt, reply[:1].upper() + reply[1:]
+
+    def _others(
+        self, talk: Talk, question: Question, stored: Sequence[Turn], there: set[int]
+    ) -> list[tuple[Question, bool]]:
+        """Other questions that these memories answer, and perhaps one that they don't."""
+        answered, beyond = [], []
+        for other in talk.questions:
+            evidence = {stored[place].id for place in other.evidence if place < len(stored)}
+            if other.text == question.text or (evidence & there and not evidence <= there):
+                continue
+            (answered if evidence & there else beyond).append(other)
+        self.rng.shuffle(answered)
+        chosen = [(other, True) for other in answered[:OTHERS]]
+        if beyond and self.rng.random() < SHARES["beyond"]:
+            chosen.append((self.rng.choice(beyond), False))
+        return chosen
 
     def _of_other(self, talk: Talk, question: Question) -> Question | None:
         """The same question about the other speaker, now and then."""
@@ -269,7 +301,7 @@ class Maker:
                 hits: list[Hit] = []
                 if self.rng.random() < BESIDE and not asks_about_asker(prompt):
                     hits = self.rng.sample(self.beside[language], self.rng.randint(1, 3))
-                yield _line(f"{kind}, {language}", prompt, hits, reply, said[:place], now)
+                yield _line(f"{kind}, {language}", [(prompt, reply)], hits, said[:place], now)
 
 
 def _quoting(question: Question, evidence: Sequence[Turn], brief: bool) -> str:
@@ -315,9 +347,8 @@ def _pairs(text: str) -> set[str]:
 
 def _line(
     kind: str,
-    prompt: str,
+    asked: Sequence[tuple[str, str]],
     hits: Sequence[Hit],
-    reply: str,
     before: Sequence[tuple[str, str]],
     now: datetime,
 ) -> Example:
@@ -326,10 +357,22 @@ def _line(
         at = now - timedelta(minutes=2 * (len(before) - place))
         history += [Turn(0, 0, "user", "user", said, at)]
         history += [Turn(0, 0, "assistant", "assistant", answered, at)]
-    missed = asks_about_asker(prompt)
-    contents = Contents(SYSTEM, tuple(history), (), tuple(hits), prompt, now, missed)
-    messages = [{"role": one.role, "content": one.content} for one in contents.messages()]
-    return {"kind": kind, "messages": messages, "reply": reply}
+    windows = [
+        Contents(
+            SYSTEM, tuple(history), (), tuple(hits), prompt, now, asks_about_asker(prompt)
+        ).messages()
+        for prompt, _ in asked
+    ]
+    replies = [reply for _, reply in asked]
+    return {
+        "kind": kind,
+        "messages": [{"role": one.role, "content": one.content} for one in windows[0]],
+        "reply": replies[0],
+        "others": [
+            {"content": window[-1].content, "reply": reply}
+            for window, reply in zip(windows[1:], replies[1:], strict=True)
+        ],
+    }
 
 
 def main() -> None:

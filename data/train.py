@@ -74,23 +74,51 @@ def adapt(model: nn.Module, frozen: int = FROZEN) -> dict[str, Update]:
 
 
 @dataclass(frozen=True, slots=True)
+class Branch:
+    """Where the ids of one question and its reply begin; those from `reply` to `end` are learnt."""
+
+    begin: int
+    reply: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class Example:
-    """Ids of a window and its reply; those from `reply` on are learnt."""
+    """Ids of a window, then those of the branches, of which none sees another: what a window says
+    of memories is read once for all that is asked about them."""
 
     ids: tuple[int, ...]
-    reply: int
+    branches: tuple[Branch, ...]
     korean: bool = False
+
+
+def joined(asked: Sequence[tuple[Sequence[int], Sequence[int]]], korean: bool = False) -> Example:
+    """An example of windows that begin alike, each with its reply."""
+    common = min(len(window) for window, _ in asked)
+    first = asked[0][0]
+    for window, _ in asked[1:]:
+        common = next((at for at in range(common) if window[at] != first[at]), common)
+    ids, branches = list(first[:common]), []
+    for window, reply in asked:
+        begin = len(ids)
+        ids += [*window[common:], *reply]
+        branches.append(Branch(begin, begin + len(window) - common, len(ids)))
+    return Example(tuple(ids), tuple(branches), korean)
 
 
 def read_examples(path: Path, tokenizer: Any) -> list[Example]:
     encoder, examples = Encoder(tokenizer), []
     for line in path.read_text("utf-8").splitlines():
         raw = json.loads(line)
-        prompt = encoder.encode([Message(**one) for one in raw["messages"]])
-        reply = tokenizer(raw["reply"], add_special_tokens=False)["input_ids"]
-        ids = (*prompt, *reply, tokenizer.eos_token_id)
-        if len(ids) <= LONGEST:
-            examples.append(Example(ids, len(prompt), raw["kind"].endswith("ko")))
+        start = [Message(**one) for one in raw["messages"]]
+        asked = []
+        for one in ({"content": start[-1].content, "reply": raw["reply"]}, *raw["others"]):
+            window = encoder.encode([*start[:-1], Message("user", one["content"])])
+            reply = tokenizer(one["reply"], add_special_tokens=False)["input_ids"]
+            asked.append((window, [*reply, tokenizer.eos_token_id]))
+        example = joined(asked, raw["kind"].endswith("ko"))
+        if len(example.ids) <= LONGEST:
+            examples.append(example)
     return examples
 
 
@@ -115,14 +143,22 @@ def loss_of(model: Any, batch: Sequence[Example]) -> tuple[Tensor, int]:
     """The mean loss over the replies' tokens, and their number."""
     longest = max(len(one.ids) for one in batch)
     ids = torch.zeros(len(batch), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
+    places = torch.arange(longest).repeat(len(batch), 1)
     learnt = torch.zeros_like(ids, dtype=torch.bool)
+    seen = torch.ones(longest, longest, dtype=torch.bool).tril().repeat(len(batch), 1, 1, 1)
     for row, one in enumerate(batch):
         ids[row, : len(one.ids)] = torch.tensor(one.ids)
-        mask[row, : len(one.ids)] = 1
-        learnt[row, one.reply - 1 : len(one.ids) - 1] = True
-    ids, mask, learnt = (one.to(model.device) for one in (ids, mask, learnt))
-    states = model.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        shared = one.branches[0].begin
+        for branch in one.branches:
+            learnt[row, branch.reply - 1 : branch.end - 1] = True
+            places[row, branch.begin : branch.end] -= branch.begin - shared
+            seen[row, 0, branch.begin :, shared : branch.begin] = False
+    mask = torch.zeros(seen.shape, dtype=model.dtype)
+    mask.masked_fill_(~seen, torch.finfo(model.dtype).min)
+    ids, mask, places, learnt = (one.to(model.device) for one in (ids, mask, places, learnt))
+    states = model.model(
+        input_ids=ids, attention_mask=mask, position_ids=places, use_cache=False
+    ).last_hidden_state
     targets = ids.roll(-1, 1)[learnt]
     logits = model.lm_head(states[learnt]).float()
     return cross_entropy(logits, targets), len(targets)

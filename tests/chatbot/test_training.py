@@ -92,7 +92,7 @@ def some_examples(count: int) -> list[train.Example]:
     made = []
     for _ in range(count):
         prompt = [rng.randrange(20, 60) for _ in range(rng.randrange(5, 30))]
-        made.append(train.Example((*prompt, 7, 8, 9, 2), len(prompt)))
+        made.append(train.joined([(prompt, (7, 8, 9, 2))]))
     return made
 
 
@@ -105,8 +105,24 @@ def test_loss_is_that_of_the_replies_alone(model: Any) -> None:
         with torch.inference_mode():
             logits = model(torch.tensor([one.ids])).logits[0].float()
         chances = logits.log_softmax(-1)
-        each += [-chances[at - 1, one.ids[at]] for at in range(one.reply, len(one.ids))]
+        (only,) = one.branches
+        each += [-chances[at - 1, one.ids[at]] for at in range(only.reply, len(one.ids))]
     assert loss.item() == pytest.approx(float(sum(each)) / 12, rel=0.02)
+
+
+def test_questions_of_one_window_do_not_see_one_another(model: Any) -> None:
+    rng = random.Random(3)
+    window = [rng.randrange(20, 60) for _ in range(40)]
+    asked = [
+        ([*window, *(rng.randrange(60, 90) for _ in range(length))], [7, 8, rng.randrange(20), 2])
+        for length in (4, 9, 2)
+    ]
+    example = train.joined(asked)
+    assert len(example.ids) == 40 + 4 + 9 + 2 + 3 * 4
+    loss, count = train.loss_of(model.float(), [example, train.joined(asked[:1])])
+    apart = [train.loss_of(model, [train.joined([one])])[0].item() for one in (*asked, asked[0])]
+    assert count == 16
+    assert loss.item() == pytest.approx(sum(apart) / 4, rel=1e-4)
 
 
 def test_batches_hold_every_example_once_and_fit(monkeypatch: pytest.MonkeyPatch) -> None:
