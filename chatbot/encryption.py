@@ -50,7 +50,9 @@ def erase_prompts(settings: "Settings") -> None:
 
 def find_key(database: Path) -> str:
     """The key of an encrypted database. Errors: ChatbotFault when nobody can be asked."""
-    given = _given(CURRENT) or _kept(cipher.salt_of(database))
+    from memory.schema import salt_of
+
+    given = _given(CURRENT) or _kept(salt_of(database))
     return given or _typed(f"Key of {database}: ", CURRENT)
 
 

@@ -18,10 +18,6 @@ from typing import BinaryIO
 from memory import cipher, wal
 from memory.errors import DatabaseFault
 
-SALVAGE = (
-    "nothing was changed: restore a copy, or let `chatbot memory salvage FILE` write what can be"
-    " read to a new file"
-)
 SECONDS = 0.1  # that the check of a large database may take
 LARGE = 4 << 20  # bytes; what is smaller is checked whole
 LOOKS, PAUSE = 20, 0.05  # a log that another process is writing looks damaged for a moment
@@ -35,6 +31,14 @@ _BAD = """
 _WHOLE = "PRAGMA quick_check(1)"
 _TURNS_FIRST = tuple(f"PRAGMA quick_check({table})" for table in ("conversations", "turns", "pins"))
 _IDENTITY = "SELECT value FROM counters WHERE name = 'identity'"
+
+
+def remedy(raw: bytes | None) -> str:
+    """What the user can do about a damaged database; `raw` opens an encrypted one."""
+    copy = "nothing was changed: restore a copy"
+    if raw is not None:  # its bytes tell nothing
+        return copy
+    return f"{copy}, or let `chatbot memory salvage FILE` write what can be read to a new file"
 
 
 def check(path: Path, application: int, raw: bytes | None = None) -> None:
@@ -51,13 +55,14 @@ def check(path: Path, application: int, raw: bytes | None = None) -> None:
     if not head:
         if logged:
             what = "empty" if path.exists() else "missing"
+            name = wal.beside(path).name
             raise DatabaseFault(
-                f"{path} is {what}, but {wal.beside(path).name} beside it holds turns: {SALVAGE}"
+                f"{path} is {what}, but {name} beside it holds turns: {remedy(raw)}"
             )
         return
     if raw is None:
         if head[:16] != _MAGIC:
-            raise DatabaseFault(f"{path} is damaged, it begins with {head[:16]!r}: {SALVAGE}")
+            raise DatabaseFault(f"{path} is damaged, it begins with {head[:16]!r}: {remedy(raw)}")
         _require_ours(path, head, application)
     if _size(path.with_name(path.name + "-journal")):
         return  # it was being made when its process died; SQLite takes that back
@@ -65,12 +70,12 @@ def check(path: Path, application: int, raw: bytes | None = None) -> None:
         _require_tables(connection, path)  # having read, SQLite has brought the log's index up
     if logged and (passed := _passed_over(path)):
         raise DatabaseFault(
-            f"{wal.beside(path)} is damaged, {passed} commits can't be read: {SALVAGE}"
+            f"{wal.beside(path)} is damaged, {passed} commits can't be read: {remedy(raw)}"
         )
     with closing(_open(path, "mode=ro", raw)) as connection:
         if logged:
             _require_own_log(connection, path, raw)
-        _check_pages(connection, path)
+        _check_pages(connection, path, raw)
 
 
 def _require_ours(path: Path, head: bytes, application: int) -> None:
@@ -138,14 +143,14 @@ def _require_own_log(connection: sqlite3.Connection, path: Path, raw: bytes | No
         own, read = (one.execute(_IDENTITY).fetchone() for one in (alone, connection))
         if own and read and own != read:
             raise DatabaseFault(
-                f"{wal.beside(path)} belongs to another database, move it away: {SALVAGE}"
+                f"{wal.beside(path)} belongs to another database, move it away: {remedy(raw)}"
             )
 
 
-def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
+def _check_pages(connection: sqlite3.Connection, path: Path, raw: bytes | None) -> None:
     size = int(connection.execute("PRAGMA page_size").fetchone()[0])  # SQLCipher says it in text
     if _size(path) % size and _size(wal.beside(path)) <= wal.HEADER:
-        raise DatabaseFault(f"{path} is damaged, its last page is cut short: {SALVAGE}")
+        raise DatabaseFault(f"{path} is damaged, its last page is cut short: {remedy(raw)}")
     if not connection.execute("PRAGMA user_version").fetchone()[0]:
         return  # it holds nothing yet
     large = _size(path) >= LARGE
@@ -154,7 +159,7 @@ def _check_pages(connection: sqlite3.Connection, path: Path) -> None:
             for (found,) in connection.execute(statement):
                 if found != "ok":
                     what = " ".join(str(found).split())
-                    raise DatabaseFault(f"{path} is damaged ({what}): {SALVAGE}")
+                    raise DatabaseFault(f"{path} is damaged ({what}): {remedy(raw)}")
 
 
 @contextmanager

@@ -339,6 +339,12 @@ def unlock(path: Path | None, key: cipher.Key | None) -> bytes | None:
     return cipher.derive(key(path), raw[-cipher.SALT :])
 
 
+def salt_of(path: Path) -> bytes:
+    """The salt of an encrypted database, known by heart while this process has it open."""
+    raw = _opened_with[path.resolve()] if is_open(path) else None
+    return cipher.salt_of(path) if raw is None else raw[-cipher.SALT :]
+
+
 def _listen(engine: sa.Engine, raw: bytes | None) -> None:
     if raw is not None:
         sa.event.listen(engine, "connect", lambda opened, _: cipher.configure(opened, raw))
@@ -459,7 +465,8 @@ def _as_fault(path: Path | None) -> Iterator[None]:
                 f"{path}: the word index is damaged: run `chatbot memory rebuild`"
             ) from error
         if "malformed" in reason or "not a database" in reason:
-            advice = f"it is damaged; {health.SALVAGE}"
+            raw = None if path is None else _opened_with.get(path.resolve())
+            advice = f"it is damaged; {health.remedy(raw)}"
         elif "readonly" in reason or "unable to open" in reason:
             advice = "make it writable, or choose another --home"
         elif "disk" in reason and "full" in reason:

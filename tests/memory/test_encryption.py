@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from memory import cipher, encryption, forgetting, store
+from memory import cipher, encryption, forgetting, schema, store
 from memory.errors import DatabaseFault, KeyFault
 from memory.log import Log
 from memory.salvage import salvage
@@ -261,6 +261,7 @@ def test_a_damaged_page_is_one_line(secret: Path, tmp_path: Path, page: int) -> 
     with pytest.raises(DatabaseFault, match="damaged") as fault:
         opened(secret)
     assert "\n" not in str(fault.value) and secret.read_bytes() == data
+    assert "restore a copy" in str(fault.value) and "salvage" not in str(fault.value)
     with pytest.raises(DatabaseFault, match="is encrypted, no turn can be read"):
         salvage(secret, tmp_path / "salvaged.db")
 
@@ -278,3 +279,14 @@ def test_killed_at_any_line_one_whole_memory_is_left(plain: Path, kind: str) -> 
     figures = json.loads(result.stdout)
     assert figures["wrong"] == []
     assert figures["moments"] > 80 and min(figures["left"][one] for one in ("old", "new")) > 10
+
+
+def test_the_salt_of_an_open_memory_is_not_read_from_its_file(
+    secret: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing the file would drop SQLite's locks on it."""
+    read = schema.salt_of(secret)
+    log = opened(secret)
+    monkeypatch.setattr(cipher, "salt_of", lambda _: pytest.fail("the file was opened"))
+    assert schema.salt_of(secret) == read
+    log.close()
