@@ -1,17 +1,20 @@
 """The FAISS index against exact search in NumPy."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memory import codes
 from memory.vectors import Ids, VectorIndex, Vectors, from_bytes, to_bytes
 
 DIMENSION = 16
 
 
-def unit(rng: np.random.Generator, count: int) -> Vectors:
-    rows = rng.standard_normal((count, DIMENSION)).astype(np.float32)
+def unit(rng: np.random.Generator, count: int, dimension: int = DIMENSION) -> Vectors:
+    rows = rng.standard_normal((count, dimension)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows.astype(np.float16).astype(np.float32)  # as they are stored
 
@@ -85,3 +88,17 @@ def test_vectors_are_stored_as_float16() -> None:
     blobs = [to_bytes(row) for row in rows]
     assert {len(blob) for blob in blobs} == {2 * DIMENSION}
     np.testing.assert_array_equal(from_bytes(blobs, DIMENSION), rows.astype(np.float16))
+
+
+def test_what_is_said_again_and_again_does_not_crowd_out_the_nearest(tmp_path: Path) -> None:
+    """Texts of which a list has copies alone have its centroid's vector, but for rounding."""
+    rng = np.random.default_rng(5)
+    said = np.repeat(unit(rng, 20, 384), 50, axis=0)
+    rows = np.concatenate([unit(rng, 100, 384), said])
+    ids = np.arange(1, len(rows) + 1) << 3
+    path = tmp_path / "some.codes"
+    codes.build(path, rows, len(rows), [(ids, rows)], lambda _: None)
+    built = codes.Codes(path)
+    for told in rows[:20]:
+        query = told + 2 * unit(rng, 1, 384)[0]
+        assert exact(ids, rows, query, 1)[0] in built.search(query, 20)
