@@ -44,6 +44,7 @@ class Codes:
             raise OSError(f"{path} is no index") from error
         if dimension not in (None, self._index.d):
             raise OSError(f"{path} has dimension {self._index.d}, not {dimension}")
+        self._has_blanks = False  # that were seen
         self._lists = self._faiss.downcast_InvertedLists(self._index.invlists)
         self._lists.prefetch_nthread = 0  # pages come as they are touched; 32 threads cost more
 
@@ -70,12 +71,19 @@ class Codes:
             lists, max(MINIMUM, round(lists * SCANNED / max(share, 1e-4) ** 0.5))
         )
         parameters.qb = QUERY_BITS
+        selector = None  # kept until the search has ended: FAISS has only its address
         if among is not None:
             selector = self._faiss.IDSelectorBitmap(among)
+        elif self._has_blanks:
+            selector = self._faiss.IDSelectorRange(0, np.iinfo(np.int64).max)
+        if selector is not None:
             parameters.sel = selector
         _, found = self._index.search(query[None, :].astype(np.float32), k, params=parameters)
         ids: Ids = found[0]
         real: Ids = ids[ids != _GONE]
+        if len(real) < k and among is None and not self._has_blanks:
+            self._has_blanks = True  # perhaps; they took the places of others
+            return self.search(query, k)
         return real
 
     def ids(self) -> Ids:

@@ -214,6 +214,10 @@ def test_a_forgotten_turn_leaves_no_code_in_the_file(large: Memory) -> None:
     differing = np.frombuffer(untouched, np.uint8) != np.frombuffer(changed, np.uint8)
     assert set(np.frombuffer(changed, np.uint8)[differing]) <= {0, 255}
     assert differing.sum() > 6 * 8  # the codes, not the ids alone
+    standing = codes.ids()
+    for text in ("red fox", "tea with milk"):  # what is blanked takes no one's place
+        found = Codes(file).search(large.embedder.embed([text])[0], len(standing))
+        assert sorted(found.tolist()) == sorted(standing.tolist())
     assert exact(large, "note50", 1) == pytest.approx(nearest_of(large, "note50", 1), abs=1e-5)
     assert large.vectors.turns == set(range(1, 121)) - {50}
     assert large.verify(repair=False).sound
