@@ -10,11 +10,12 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import randbits
+from shutil import disk_usage
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +26,7 @@ from memory.errors import Busy, DatabaseFault, KeyFault, NewerSchema, WordsDamag
 
 CACHE = 65_536  # KiB of pages that a connection keeps: the upper levels of a million turns' trees
 TIMEOUT = 30  # seconds: another process's longest transaction (a batch of vectors) is far shorter
+FULL = 1 << 20  # bytes; a disk with less is full
 _waits = ContextVar[float]("waits", default=TIMEOUT)
 APPLICATION_ID = 0x43424F54  # "CBOT", in the header of every database file of this program
 _connections = Counter[Path]()  # of this process, by database
@@ -452,6 +454,13 @@ def outside(engine: sa.Engine) -> Iterator[sqlite3.Connection]:
         yield raw
 
 
+def _is_full(path: Path | None) -> bool:
+    """Whether a disk has no room; SQLite calls it an I/O error where its index of the log fails."""
+    with suppress(OSError):
+        return path is not None and disk_usage(path.parent).free < FULL
+    return False
+
+
 @contextmanager
 def _as_fault(path: Path | None) -> Iterator[None]:
     try:
@@ -469,7 +478,7 @@ def _as_fault(path: Path | None) -> Iterator[None]:
             advice = f"it is damaged; {health.remedy(raw)}"
         elif "readonly" in reason or "unable to open" in reason:
             advice = "make it writable, or choose another --home"
-        elif "disk" in reason and "full" in reason:
+        elif ("disk" in reason and "full" in reason) or ("I/O" in reason and _is_full(path)):
             advice = "free some space; what was stored before is safe"
         elif "locked" in reason:
             raise Busy(

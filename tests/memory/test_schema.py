@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -302,3 +303,17 @@ def test_turns_keep_their_order_when_the_clock_jumps_back(tmp_path: Path) -> Non
         log.append(first.conversation, "user", text, speaker="user", at=at)
     assert [turn.text for turn in log.turns(first.conversation)] == ["one", "two", "three"]
     log.close()
+
+
+@pytest.mark.parametrize(("free", "advice"), [(8192, "free some space"), (1 << 30, "nothing was")])
+def test_an_input_error_on_a_full_disk_is_said_to_be_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, advice: str
+) -> None:
+    """SQLite says so where the index of its log finds no room."""
+    monkeypatch.setattr(schema, "disk_usage", lambda _: SimpleNamespace(free=free))
+    error = sqlite3.OperationalError("disk I/O error")
+    with (
+        pytest.raises(DatabaseFault, match=advice),
+        schema._as_fault(tmp_path / "chatbot.db"),
+    ):
+        raise sa.exc.OperationalError("SELECT 1", {}, error)
