@@ -17,7 +17,7 @@ import numpy as np
 from memory.durable import sync
 from memory.vectors import Bitmap, Ids, Vectors
 
-SCANNED = 0.2  # of the lists: questions lie far from what was said, so few lists miss much
+SCANNED = 0.15  # of the lists: questions lie far from what was said, so few lists miss much
 QUERY_BITS = 4  # for each number of a query
 MINIMUM = 32  # lists that are scanned in any case
 TRAINING = 50  # vectors to train with, for each list
