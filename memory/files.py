@@ -5,7 +5,7 @@ and an interrupted build leaves the old one. A file is never changed but to blan
 Knows databases and files; nothing of texts or queries.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from memory import codes
 from memory.durable import publish
 from memory.errors import DatabaseFault
-from memory.log import Log
+from memory.log import Log, at_most
 from memory.schema import dropped, embedders, turns, vectors
 from memory.vectors import Ids, Vectors, from_bytes, pack
 
@@ -96,13 +96,13 @@ def settle(log: Log) -> None:
         if connection.execute(sa.select(dropped).limit(1)).first() is None:
             return
     if log.path is None or not folder(log).is_dir():
-        _cross_off(log)
+        _cross_off(log, _dropped(log))
         return
     with _building(log) as mine:
-        _blank(log)
+        blanked = _blank(log)
         if mine:
             _tidy(log)
-            _cross_off(log)
+            _cross_off(log, blanked)
 
 
 def _named(connection: sa.Connection) -> list[str]:
@@ -137,29 +137,40 @@ def _tidy(log: Log) -> None:
                 path.unlink()
 
 
-def _blank(log: Log) -> None:
-    """Blank, in the files that count, the codes of dropped turns that stand for no vector."""
+def _dropped(log: Log) -> list[int]:
+    with log.reading() as connection:
+        return list(connection.scalars(sa.select(dropped.c.turn)))
+
+
+def _blank(log: Log) -> list[int]:
+    """Blank, in the files that count, the codes of dropped turns that stand for no vector; return
+    these turns."""
     with log.reading() as connection:
         rows = connection.execute(sa.select(embedders).where(embedders.c.file.is_not(None))).all()
-        gone = np.array(connection.scalars(sa.select(dropped.c.turn)).all(), dtype=np.int64)
-        if not len(gone):
-            return
-        for row in rows:
+        turns_ = list(connection.scalars(sa.select(dropped.c.turn)))
+        gone = np.array(turns_, dtype=np.int64)
+        for row in rows if turns_ else ():
             held = connection.exec_driver_sql(_HELD, (row.id, row.filed)).all()
             keep = {int(turn) << 3 | int(part) for turn, part in held}
             ids = pack(np.repeat(gone, 8), np.tile(np.arange(8), len(gone)))
             ids = ids[~np.isin(ids, np.array(sorted(keep), dtype=np.int64))]
             if (path := folder(log) / row.file).exists():
                 codes.Codes(path).blank(ids)
+    return turns_
 
 
-def _cross_off(log: Log) -> None:
+def _cross_off(log: Log, blanked: Sequence[int]) -> None:
+    """Of these turns alone: others may have been dropped since."""
     with log.writing() as connection:
         standing = sa.select(turns.c.id).where(turns.c.retracted == sa.false())
         embedded = sa.select(vectors.c.turn).where(vectors.c.turn == dropped.c.turn)
-        connection.execute(
-            dropped.delete().where(dropped.c.turn.not_in(standing) | embedded.exists())
-        )
+        for some in at_most(blanked):
+            connection.execute(
+                dropped.delete().where(
+                    dropped.c.turn.in_(some),
+                    dropped.c.turn.not_in(standing) | embedded.exists(),
+                )
+            )
 
 
 def _sample(log: Log, maker: int, dimension: int, seqs: NDArray[np.float64]) -> Vectors:

@@ -16,6 +16,7 @@ from filelock import FileLock
 from memory import files, nearest, store, within
 from memory.codes import Codes
 from memory.interaction import nearness
+from memory.log import Log
 from memory.schema import dropped, embedders, turns, vectors
 from memory.store import Memory
 from memory.vectors import from_bytes, pack
@@ -197,6 +198,29 @@ def test_another_process_may_build_while_this_one_has_the_old_file(large: Memory
     assert len(large.vectors.recent) == 0
     assert 7 not in large.vectors.turns
     assert nearest_of(large, "red fox", 10) == pytest.approx(exact(large, "red fox", 10), abs=1e-5)
+
+
+def test_what_is_dropped_while_another_blanks_is_blanked_later(
+    large: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blank = files._blank
+
+    def interrupted(log: Log) -> list[int]:
+        blanked = blank(log)
+        monkeypatch.setattr(files, "_blank", blank)
+        other = Memory(large.log.path, WordEmbedder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(files, "settle", lambda _: None)  # it comes to that later
+            other.forget([60])
+        other.close()
+        return blanked
+
+    monkeypatch.setattr(files, "_blank", interrupted)
+    large.forget([50])
+    large.catch_up()
+    large.catch_up()
+    assert large.verify(repair=False).sound
+    assert {50, 60}.isdisjoint(large.vectors.turns)
 
 
 def test_a_forgotten_turn_leaves_no_code_in_the_file(large: Memory) -> None:
