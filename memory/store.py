@@ -292,7 +292,8 @@ class Memory:
             self._renew_words()
             self._drop_stale()
             self._settle()
-            self._index, self._indexed = None, self._mark()
+            self._indexed = self._mark()
+            self._take_out_gone()
         if file != self._file:
             self._index = None
         idle = self._index is not None and newest <= self._indexed and not changed
@@ -651,6 +652,15 @@ class Memory:
             self._settle()
             self._load_recent(index)
 
+    def _take_out_gone(self) -> None:
+        """Let the exact index lose what is stored no more; what was made anew is loaded again."""
+        if self._index is None:
+            return
+        held = str(self._index.recent.ids.tolist())
+        with self.log.reading() as connection:
+            there = connection.exec_driver_sql(_THERE, (held, self._maker)).scalars().all()
+        self._index.recent.keep(there)
+
     def _drop_stale(self) -> None:
         """Take out of the caches what was taken back, and what was embedded with it."""
         own = sa.select(vectors.c.turn).where(vectors.c.turn == turns.c.id)
@@ -717,6 +727,10 @@ _VECTORS = sa.select(vectors.c.turn, vectors.c.vector).join(embedders)
 
 _UNFILED = """
     SELECT file, coalesce((SELECT max(seq) FROM vectors), 0) - filed FROM embedders WHERE id = ?"""
+
+_THERE = """
+    SELECT wanted.value FROM json_each(?) wanted CROSS JOIN vectors
+    ON turn = wanted.value >> 3 AND part = wanted.value & 7 WHERE embedder = ?"""
 
 _RECENT = """
     SELECT seq, turn, part, vector FROM vectors WHERE seq > ? AND embedder = ?

@@ -38,6 +38,11 @@ class VectorIndex:
         return len(self._ids)
 
     @property
+    def ids(self) -> Ids:
+        """An id for each vector, as `pack` makes it, in any order."""
+        return np.fromiter(self._ids, dtype=np.int64, count=len(self._ids))
+
+    @property
     def turns(self) -> set[int]:
         """The ids of the turns that have a vector."""
         return {id_ >> _PART_BITS for id_ in self._ids}
@@ -54,10 +59,9 @@ class VectorIndex:
         self._index.add_with_ids(np.ascontiguousarray(vectors, dtype=np.float32), ids)
         self._ids.update(ids.tolist())
 
-    def remove(self, turns: Iterable[int]) -> None:
-        """Take out every part of these turns; unknown ones are passed over."""
-        ids = {turn << _PART_BITS | part for turn in turns for part in range(1 << _PART_BITS)}
-        self._remove_ids(ids & self._ids)
+    def keep(self, ids: Iterable[int]) -> None:
+        """Take out every vector whose id isn't among these."""
+        self._remove_ids(self._ids.difference(ids))
 
     def search(self, query: Vectors, k: int, among: Ids | None = None) -> tuple[Ids, Ids, Vectors]:
         """The k vectors nearest to `query` (dimension,), best first: turns, parts and cosines.
