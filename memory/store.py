@@ -160,14 +160,18 @@ class Memory:
         is emptied. memory/forgetting.py proves it.
         """
         doomed = list(dict.fromkeys(ids))
-        with self._lock:
+
+        def delete() -> int:
             with self.log.writing() as connection:
                 known = get_turns(connection, doomed, retracted=True)
                 if unknown := [id_ for id_ in doomed if id_ not in known]:
                     raise UnknownTurn(f"no turn {unknown[0]}: `chatbot memory list` shows the ids")
                 _drop_vectors(connection, _after(connection, doomed))
                 _drop_caches(connection, doomed, scrub=True)
-                gone = delete_turns(connection, doomed, quotes)
+                return delete_turns(connection, doomed, quotes)
+
+        with self._lock:
+            gone = self._with_words(delete)
             self._settle()
             self._scrub()
             return gone

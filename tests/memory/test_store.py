@@ -557,6 +557,18 @@ def test_a_recall_goes_on_while_another_program_holds_the_write_lock(tmp_path: P
         one.close()
 
 
+def test_a_damaged_word_index_keeps_nothing_from_being_forgotten(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "chatbot.db", WordEmbedder)
+    ids = tell(memory, FACTS)
+    memory.catch_up()
+    with memory.log.writing() as connection:
+        connection.exec_driver_sql("UPDATE words_data SET block = x'00' WHERE id > 10")
+    assert memory.forget(ids[:1]) == 1
+    assert FACTS[0] not in best(memory, "What is my dog called?")
+    assert memory.verify(repair=False).sound
+    memory.close()
+
+
 def stored_vectors(memory: Memory) -> list[bytes]:
     with memory.log.reading() as connection:
         query = "SELECT vector FROM vectors ORDER BY turn, part"
