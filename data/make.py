@@ -225,8 +225,9 @@ class Maker:
         elif not known:
             kind = "unanswerable"
         most = rng.randint(2, MOST)
-        given = self._with(hits[:most], [t for t in stored if t.id in evidence]) if known else hits
-        given = given[: max(most, len(evidence) if known else 0)]
+        given = hits[:most]
+        if known:
+            given = self._with(given, [t for t in stored if t.id in evidence], most)
         if rng.random() < SHARES["hostile"]:
             told = replace(stored[0], id=-1, text=rng.choice(HOSTILE), at=stored[-1].at)
             given = [*given, Hit(told, 0.5)]
@@ -277,12 +278,13 @@ class Maker:
         (other,) = (name for name in talk.people if name not in named)
         return replace(question, text=question.text.replace(named[0], other))
 
-    def _with(self, hits: list[Hit], evidence: Sequence[Turn]) -> list[Hit]:
-        """`hits` with the evidence among them, in the place of the last others."""
+    def _with(self, hits: list[Hit], evidence: Sequence[Turn], most: int) -> list[Hit]:
+        """`hits` with all of the evidence among them, in the place of the last others if they would
+        be more than `most`."""
         missing = [turn for turn in evidence if turn.id not in {hit.turn.id for hit in hits}]
         others = [hit for hit in hits if hit.turn not in evidence]
         for turn in missing:
-            if others and len(hits) > 2:
+            if others and len(hits) >= most:
                 hits.remove(others.pop())
             hits.append(Hit(turn, 0.5))
         return hits
