@@ -102,6 +102,10 @@ class Question:
     brief: str
     reply: str
 
+    def among(self, turns: Sequence[Turn]) -> list[Turn]:
+        """The evidence, of a conversation's turns."""
+        return [turns[place] for place in sorted(set(self.evidence)) if place < len(turns)]
+
 
 @dataclass(frozen=True, slots=True)
 class Talk:
@@ -215,7 +219,8 @@ class Maker:
         self, talk: Talk, question: Question, stored: Sequence[Turn], hits: list[Hit], now: datetime
     ) -> Example:
         rng, language = self.rng, talk.language
-        evidence = {stored[place].id for place in question.evidence if place < len(stored)}
+        telling = question.among(stored)
+        evidence = {turn.id for turn in telling}
         kind, known = "answer", bool(evidence)
         if known and (other := self._of_other(talk, question)):
             kind, known, question = "other speaker", False, other
@@ -227,7 +232,7 @@ class Maker:
         most = rng.randint(2, MOST)
         given = hits[:most]
         if known:
-            given = self._with(given, [t for t in stored if t.id in evidence], most)
+            given = self._with(given, telling, most)
         if rng.random() < SHARES["hostile"]:
             told = replace(stored[0], id=-1, text=rng.choice(HOSTILE), at=stored[-1].at)
             given = [*given, Hit(told, 0.5)]
@@ -247,8 +252,7 @@ class Maker:
         if not known:
             reply = self.rng.choice((UNKNOWN_BRIEFLY if brief else UNKNOWN)[language])
         elif language == "ko" and question.evidence:
-            evidence = [stored[place] for place in question.evidence if place < len(stored)]
-            reply = _quoting(question, evidence[:QUOTED], brief)
+            reply = _quoting(question, question.among(stored)[:QUOTED], brief)
         else:
             reply = question.brief if brief else question.reply
         prompt = f"{question.text} {BRIEFLY[language]}" if brief else question.text
@@ -260,7 +264,7 @@ class Maker:
         """Other questions that these memories answer, and perhaps one that they don't."""
         answered, beyond = [], []
         for other in talk.questions:
-            evidence = {stored[place].id for place in other.evidence if place < len(stored)}
+            evidence = {turn.id for turn in other.among(stored)}
             if other.text == question.text or (evidence & there and not evidence <= there):
                 continue
             (answered if evidence & there else beyond).append(other)

@@ -82,7 +82,7 @@ def build(
                 .where(embedders.c.id == maker)
                 .values(file=target.name, filed=filed)
             )
-        _blank(log)  # what was dropped meanwhile
+        _blank(log, _dropped(log))  # meanwhile
         _tidy(log)
         return True
 
@@ -92,17 +92,17 @@ def settle(log: Log) -> None:
 
     While another process builds a file, the list stays: its file must be blanked as well.
     """
-    with log.reading() as connection:
-        if connection.execute(sa.select(dropped).limit(1)).first() is None:
-            return
+    gone = _dropped(log)
+    if not gone:
+        return
     if log.path is None or not folder(log).is_dir():
-        _cross_off(log, _dropped(log))
+        _cross_off(log, gone)
         return
     with _building(log) as mine:
-        blanked = _blank(log)
+        _blank(log, gone)
         if mine:
             _tidy(log)
-            _cross_off(log, blanked)
+            _cross_off(log, gone)
 
 
 def _named(connection: sa.Connection) -> list[str]:
@@ -142,29 +142,25 @@ def _dropped(log: Log) -> list[int]:
         return list(connection.scalars(sa.select(dropped.c.turn)))
 
 
-def _blank(log: Log) -> list[int]:
-    """Blank, in the files that count, the codes of dropped turns that stand for no vector; return
-    these turns."""
+def _blank(log: Log, gone: Sequence[int]) -> None:
+    """Blank, in the files that count, the codes of these turns that stand for no vector."""
     with log.reading() as connection:
         rows = connection.execute(sa.select(embedders).where(embedders.c.file.is_not(None))).all()
-        turns_ = list(connection.scalars(sa.select(dropped.c.turn)))
-        gone = np.array(turns_, dtype=np.int64)
-        for row in rows if turns_ else ():
+        for row in rows if gone else ():
             held = connection.exec_driver_sql(_HELD, (row.id, row.filed)).all()
             keep = {int(turn) << 3 | int(part) for turn, part in held}
-            ids = pack(np.repeat(gone, 8), np.tile(np.arange(8), len(gone)))
+            ids = pack(np.repeat(np.array(gone), 8), np.tile(np.arange(8), len(gone)))
             ids = ids[~np.isin(ids, np.array(sorted(keep), dtype=np.int64))]
             if (path := folder(log) / row.file).exists():
                 codes.Codes(path).blank(ids)
-    return turns_
 
 
-def _cross_off(log: Log, blanked: Sequence[int]) -> None:
+def _cross_off(log: Log, gone: Sequence[int]) -> None:
     """Of these turns alone: others may have been dropped since."""
     with log.writing() as connection:
         standing = sa.select(turns.c.id).where(turns.c.retracted == sa.false())
         embedded = sa.select(vectors.c.turn).where(vectors.c.turn == dropped.c.turn)
-        for some in at_most(blanked):
+        for some in at_most(gone):
             connection.execute(
                 dropped.delete().where(
                     dropped.c.turn.in_(some),

@@ -407,8 +407,7 @@ def _configure(connection: sqlite3.Connection, _: object) -> None:
 def _begin(connection: sa.Connection) -> None:
     # A transaction that will write says so at once: a lock upgraded later can't wait, it fails.
     write = connection.get_execution_options().get("write", False)
-    if write:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {1000 * _waits.get():.0f}")
+    connection.exec_driver_sql(f"PRAGMA busy_timeout = {1000 * _waits.get():.0f}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
 
@@ -447,10 +446,11 @@ def vacuum(engine: sa.Engine, path: Path | None) -> None:
 
 
 @contextmanager
-def outside(engine: sa.Engine) -> Iterator[sqlite3.Connection]:
-    """A connection outside any transaction."""
+def outside(engine: sa.Engine, wait: float = TIMEOUT) -> Iterator[sqlite3.Connection]:
+    """A connection outside any transaction, which waits so many seconds for another program."""
     with engine.connect() as connection:
         raw: Any = connection.connection.dbapi_connection
+        raw.execute(f"PRAGMA busy_timeout = {1000 * wait:.0f}")
         yield raw
 
 
@@ -473,6 +473,7 @@ def _as_fault(path: Path | None) -> Iterator[None]:
             raise WordsDamaged(
                 f"{path}: the word index is damaged: run `chatbot memory rebuild`"
             ) from error
+        kind = DatabaseFault
         if "malformed" in reason or "not a database" in reason:
             raw = None if path is None else _opened_with.get(path.resolve())
             advice = f"it is damaged; {health.remedy(raw)}"
@@ -481,9 +482,7 @@ def _as_fault(path: Path | None) -> Iterator[None]:
         elif ("disk" in reason and "full" in reason) or ("I/O" in reason and _is_full(path)):
             advice = "free some space; what was stored before is safe"
         elif "locked" in reason:
-            raise Busy(
-                f"{path}: {reason}: another program holds it: close that and try again"
-            ) from error
+            kind, advice = Busy, "another program holds it: close that and try again"
         else:
             advice = "nothing was changed by this step"
-        raise DatabaseFault(f"{path}: {reason}: {advice}") from error
+        raise kind(f"{path}: {reason}: {advice}") from error

@@ -20,7 +20,6 @@ from memory import cipher
 from memory.errors import Busy, UnknownTurn, WordsDamaged
 from memory.log import Log, Making, at_most, delete_turns, get_turns
 from memory.schema import (
-    TIMEOUT,
     conversations,
     counters,
     dropped,
@@ -46,7 +45,7 @@ EXACT = 100_000  # vectors that the exact index in this process holds before a f
 AT_ONCE = 4 * EXACT  # without a file: so many make even a recall wait for one
 LOADED = 20_000  # vectors read at once
 UNIT = 0.01  # how far from 1 the length of a vector in float16 may be
-SCRUB = 500  # ms that emptying the write-ahead log waits for readers to end
+SCRUB = 0.5  # seconds that emptying the write-ahead log waits for readers to end: nobody may write
 PROBED = 32  # turns, spread over the memory, that are looked at when it is opened
 
 T = TypeVar("T")
@@ -303,8 +302,9 @@ class Memory:
         idle = self._index is not None and newest <= self._indexed and not changed
         if idle and progress is None:
             return 0
-        count, self._indexed = self._index_missing(newest, progress, leave)
-        self._removals = removals
+        count, whole = self._index_missing(newest, progress, leave)
+        if whole:  # else the next one looks at the rest
+            self._removals, self._indexed = removals, newest
         self._load(progress)
         return count
 
@@ -337,7 +337,7 @@ class Memory:
                 words.clear(connection)
                 _start_over(connection)
                 _disown(connection)
-            self._removals = -1
+            self._index, self._removals = None, -1
             return self.catch_up(progress or _unseen)
 
     def verify(self, repair: bool = True, progress: Progress | None = None) -> Report:
@@ -425,7 +425,7 @@ class Memory:
             _start_over(connection)
             if report.file_missing or report.file_orphaned:
                 _disown(connection)
-        self._removals = -1
+        self._index, self._removals = None, -1
         self.catch_up(progress or _unseen)
 
     def stats(self) -> dict[str, int | str]:
@@ -503,8 +503,8 @@ class Memory:
 
     def _index_missing(
         self, newest: int, progress: Progress | None, leave: bool
-    ) -> tuple[int, int]:
-        """How many turns were indexed, and up to which id all are."""
+    ) -> tuple[int, bool]:
+        """How many turns were indexed, and whether that was all."""
         missing = self._missing(self._indexed)
         size, done = FEW if leave else BATCH, 0
         while ids := missing[done : done + size]:
@@ -513,14 +513,14 @@ class Memory:
             if progress is not None and len(missing) > BATCH:
                 progress("indexing", done, len(missing))
             if leave and others:
-                return done, max(self._indexed, ids[-1])
+                return done, done == len(missing)
             size = min(2 * size, BATCH)
         if newest - self._indexed >= BATCH:  # what others have indexed, too, needs no second look
             with self.log.writing() as connection:
                 self._note(connection, newest)
         if missing:
             self._settle()
-        return len(missing), newest
+        return done, True
 
     def _index_batch(self, ids: Sequence[int]) -> bool:
         """Whether another process has indexed any of these meanwhile."""
@@ -695,12 +695,8 @@ class Memory:
 
     def _scrub(self) -> None:
         """Leave no deleted text in the write-ahead log; another reader may put that off."""
-        with suppress(*cipher.errors()), outside(self.log.engine) as connection:
-            connection.execute(f"PRAGMA busy_timeout = {SCRUB}")  # meanwhile nobody else may write
-            try:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            finally:
-                connection.execute(f"PRAGMA busy_timeout = {1000 * TIMEOUT}")
+        with suppress(*cipher.errors()), outside(self.log.engine, SCRUB) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 _STANDING = sa.select(turns.c.id).where(

@@ -4,7 +4,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -205,15 +205,14 @@ def test_what_is_dropped_while_another_blanks_is_blanked_later(
 ) -> None:
     blank = files._blank
 
-    def interrupted(log: Log) -> list[int]:
-        blanked = blank(log)
+    def interrupted(log: Log, gone: Sequence[int]) -> None:
+        blank(log, gone)
         monkeypatch.setattr(files, "_blank", blank)
         other = Memory(large.log.path, WordEmbedder)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(files, "settle", lambda _: None)  # it comes to that later
             other.forget([60])
         other.close()
-        return blanked
 
     monkeypatch.setattr(files, "_blank", interrupted)
     large.forget([50])

@@ -4,8 +4,8 @@ import json
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -490,54 +490,53 @@ class Interrupting(WordEmbedder):
         return super().read(texts)
 
 
+@contextmanager
+def in_company(
+    path: Path, meanwhile: Callable[[Memory], object] = Memory.catch_up
+) -> Iterator[Memory]:
+    """A memory; another process does something with it when this one embeds first."""
+    other = Memory(path, WordEmbedder)
+    memory = Memory(path, lambda: Interrupting(lambda: meanwhile(other)))
+    with closing(memory), closing(other):
+        yield memory
+
+
 def test_what_is_forgotten_while_its_neighbour_is_embedded_leaves_nothing_in_it(
     tmp_path: Path,
 ) -> None:
     """A turn is embedded with those before it, which another process may forget meanwhile."""
-    path = tmp_path / "chatbot.db"
-    other = Memory(path, WordEmbedder)
-    memory = Memory(path, lambda: Interrupting(lambda: other.forget([first.id])))
-    first = memory.remember("user", "my cat is Momo")
-    second = memory.remember("user", "she likes milk", conversation=first.conversation)
-    memory.catch_up()
-    memory.catch_up()
-    alone = Memory(tmp_path / "alone" / "chatbot.db", WordEmbedder)
-    alone.remember("user", second.text)
-    alone.catch_up()
-    assert stored_vectors(memory) == stored_vectors(alone)
-    assert memory.verify(repair=False).sound
-    for one in (memory, other, alone):
-        one.close()
+    with in_company(tmp_path / "chatbot.db", lambda other: other.forget([first.id])) as memory:
+        first = memory.remember("user", "my cat is Momo")
+        second = memory.remember("user", "she likes milk", conversation=first.conversation)
+        memory.catch_up()
+        memory.catch_up()
+        with closing(Memory(tmp_path / "alone" / "chatbot.db", WordEmbedder)) as alone:
+            alone.remember("user", second.text)
+            alone.catch_up()
+            assert stored_vectors(memory) == stored_vectors(alone)
+        assert memory.verify(repair=False).sound
 
 
 def test_what_another_process_embeds_meanwhile_is_not_stored_again(tmp_path: Path) -> None:
-    path = tmp_path / "chatbot.db"
-    other = Memory(path, WordEmbedder)
-    memory = Memory(path, lambda: Interrupting(other.catch_up))
-    tell(memory, FACTS[:3])
-    memory.catch_up()
-    with memory.log.reading() as connection:
-        seqs = connection.scalars(sa.select(vectors.c.seq).order_by(vectors.c.seq)).all()
-    assert seqs == list(range(1, len(seqs) + 1)) and len(seqs) >= 3
-    assert memory.verify(repair=False).sound
-    for one in (memory, other):
-        one.close()
+    with in_company(tmp_path / "chatbot.db") as memory:
+        tell(memory, FACTS[:3])
+        memory.catch_up()
+        with memory.log.reading() as connection:
+            seqs = connection.scalars(sa.select(vectors.c.seq).order_by(vectors.c.seq)).all()
+        assert seqs == list(range(1, len(seqs) + 1)) and len(seqs) >= 3
+        assert memory.verify(repair=False).sound
 
 
 def test_a_recall_leaves_to_another_process_what_that_is_indexing(tmp_path: Path) -> None:
-    path = tmp_path / "chatbot.db"
-    other = Memory(path, WordEmbedder)
-    memory = Memory(path, lambda: Interrupting(other.catch_up))
     texts = [f"note{n} about the {n}th red fox" for n in range(200)]
-    tell(memory, texts)
-    read: list[int] = []
-    count = memory.embedder.read
-    memory.embedder.read = lambda some: read.append(len(some)) or count(some)  # type: ignore[method-assign,func-returns-value]
-    assert texts[150] in best(memory, "note150")
-    assert sum(read) < 50
-    assert memory.verify(repair=False).sound
-    for one in (memory, other):
-        one.close()
+    with in_company(tmp_path / "chatbot.db") as memory:
+        tell(memory, texts)
+        read: list[int] = []
+        count = memory.embedder.read
+        memory.embedder.read = lambda some: read.append(len(some)) or count(some)  # type: ignore[method-assign,func-returns-value]
+        assert texts[150] in best(memory, "note150")
+        assert sum(read) < 50
+        assert memory.verify(repair=False).sound
 
 
 def test_a_recall_goes_on_while_another_program_holds_the_write_lock(tmp_path: Path) -> None:
