@@ -47,6 +47,7 @@ SHARES = {
     "taken out": 0.08,
     "other speaker": 0.08,
     "chatted before": 0.2,
+    "in the other language": 0.4,  # of what was chatted before
     "hostile": 0.04,
     "beyond": 0.35,  # of the windows are asked something that they don't answer, too
 }
@@ -296,7 +297,10 @@ class Maker:
     def _before(self, language: str) -> list[tuple[str, str]]:
         if self.rng.random() >= SHARES["chatted before"]:
             return []
-        return self.rng.choice([said for other, said in self.small_talk if other == language])
+        same = self.rng.random() >= SHARES["in the other language"]
+        return self.rng.choice(
+            [said for other, said in self.small_talk if (other == language) == same]
+        )
 
     def of_chats(self) -> Iterator[Example]:
         now = datetime(2026, 6, 1, 12, tzinfo=UTC)
