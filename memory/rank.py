@@ -58,8 +58,9 @@ ALIKE = 0.8  # cosine from which on two turns answer in the same way
 LEAD = 0.01  # units by which the newer one leads
 ANOTHER_DAY = timedelta(hours=12)
 SAME_SESSION = 0.15  # what each hit takes from the others of its session
-ELSEWHERE = 0.3  # what later hits lose, but for those of new sessions at some places
-PLACES = range(7, 10)  # where the first ten still have room for what the best ones don't tell
+# What a hit at these places loses if its session has had one, and every later hit: there the first
+# ten have room for what the best ones don't tell.
+ELSEWHERE = {6: 0.4, 7: 0.6, 8: 0.8, 9: 1.0}
 ANSWER = 0.4  # a question lends so much more to the turn after it
 GAP = 0.25  # log-odds behind the best hit, up to which another one is given beside it
 
@@ -77,7 +78,9 @@ _ORDERING = frozenset(
     summarise summarize recommend suggest draft compare help please
     """.split()
 )
-_ASKING_KOREAN = re.compile("뭐|뭔|무엇|무슨|언제|어디|누구|누가|왜|어떻|어떤|얼마|몇|알려|말해")
+_ASKING_KOREAN = re.compile(
+    "뭐|뭔|무엇|무슨|언제|어디|누구|누가|왜|어떻|어떤|얼마|몇|며칠|알려|말해|기억나"
+)
 _OWN = re.compile(
     r"\b(my|mine|our|ours|(do|did|am|was|have|had|were|are|must|can'?t|cannot) (i|we))\b"
     r"|(^|\s)(나는|난|내|내가|저는|전|제|제가|우리)(?=\s)"
@@ -206,17 +209,18 @@ def _diverse(
     """The places of the k best of n turns, best first, and what each has lost.
 
     Every hit makes the next ones of its session a little worse (as maximal marginal relevance
-    does: Carbonell and Goldstein 1998). From PLACES on all lose ELSEWHERE, but a hit at one of
-    them whose session has had none yet.
+    does: Carbonell and Goldstein 1998). At the places of ELSEWHERE a hit loses more unless its
+    session has had none yet, and after them every hit does.
     """
     left = totals.copy()
     lost = np.zeros(len(turns))
     ids = np.array([turn.id for turn in turns])
     seen = np.zeros(len(turns), dtype=bool)  # those whose session has had a hit
     order: list[tuple[int, float]] = []
+    later = 0.0
     for place in range(min(k, len(turns))):
-        spared = ~seen & (place in PLACES)
-        loss = np.where(spared, 0.0, ELSEWHERE * (place >= PLACES.start))  # (n,)
+        later = ELSEWHERE.get(place, later)
+        loss = np.where(~seen & (place in ELSEWHERE), 0.0, later)  # (n,)
         best = int(np.lexsort((-ids, loss - left))[0])
         order.append((best, float(lost[best] + loss[best])))
         left[best] = -np.inf

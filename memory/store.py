@@ -275,17 +275,18 @@ class Memory:
         return self._index
 
     def _with_words(self, work: Callable[[], T]) -> T:
-        """Do something; should the word index be damaged, empty it and do it again."""
+        """Do something; should the word index turn out to be damaged twice, empty it and do it
+        again. FTS5 calls its index damaged where it only couldn't be opened just then, too."""
         from memory import words
 
-        try:
-            return work()
-        except WordsDamaged:
-            with self.log.writing() as connection:
-                words.clear(connection)
-                _start_over(connection)
-            self._removals = -1
-            return work()
+        for _ in range(2):
+            with suppress(WordsDamaged):
+                return work()
+        with self.log.writing() as connection:
+            words.clear(connection)
+            _start_over(connection)
+        self._removals = -1
+        return work()
 
     def _catch_up(self, progress: Progress | None, *, leave: bool = False) -> int:
         """With `leave`, what another process is indexing is left to it."""

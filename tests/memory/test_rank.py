@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory.rank import (
+    ELSEWHERE,
     GAP,
     PARTS,
     SAME_SESSION,
@@ -395,6 +396,17 @@ def test_each_hit_makes_way_for_other_sessions() -> None:
     assert [hit.parts["variety"] for hit in hits] == [0, 0, -SAME_SESSION * PLAIN.sharpness]
     near = candidate(3, cosine=0.2, conversation=2, hours=10)
     assert ids(ranked(one, two, near)) == [1, 2, 3]
+
+
+def test_the_last_of_ten_hits_are_for_sessions_without_one() -> None:
+    long = [candidate(id_, cosine=0.5 - id_ / 500, hours=10) for id_ in range(1, 15)]
+    others = [candidate(id_, cosine=0.36, conversation=id_, hours=10) for id_ in (20, 21)]
+    hits = ranked(*long, *others, k=20)
+    first = ids(hits)[:10]
+    assert {20, 21} < set(first) and first.index(20) in ELSEWHERE
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert hits[10].parts["variety"] < hits[5].parts["variety"] - 0.9 * PLAIN.sharpness
+    assert not {20, 21} & set(ids(ranked(*long, *others, k=6)))
 
 
 # Changes
