@@ -4,11 +4,12 @@ data/dialogues holds conversations over months with questions, answers and the t
 in English and Korean, and short chats. Each conversation is stored in a memory of its own, each
 question is asked of it some time later, and what is recalled is quoted as chatbot/context.py quotes
 it. The turns that answer are among the memories, but for some examples, in which they are taken out
-or the question is asked about the other speaker: then the reply says that it isn't known. In
-Korean, of which the model knows next to nothing, a reply quotes: it copies the words and says when.
+or the question is asked about the other speaker: then the reply says that it isn't known. Beside
+its own question a window is asked others: those that its memories answer, too, and now and then one
+that they don't.
 
-Beside its own question a window is asked others: those that its memories answer, too, and now and
-then one that they don't.
+Of Korean the model knows next to nothing, so there it chooses nothing: a reply quotes the memories,
+each with its day, and where there are none it says that it doesn't know.
 
 FILE gets a line for each window: {"kind", "messages": [{"role", "content"}], "reply", "others":
 [{"content", "reply"}]}, the others with what the last message is then. Takes about ten minutes,
@@ -38,8 +39,7 @@ DIALOGUES = Path(__file__).parent / "dialogues"
 SEED = 20261122
 MOST = 5  # memories that are quoted
 OTHERS = 4  # more questions of one window that its memories answer
-QUOTED = 2  # of them in a Korean reply
-WHOLE = 160  # letters of a memory that is quoted whole; of a longer one, one sentence
+WHOLE = 160  # letters of a memory that a Korean reply quotes whole; of a longer one, one sentence
 SHORT = 12  # letters of a sentence that is quoted with the next one
 BRIEFLY = {"en": "Answer in a few words.", "ko": "짧게 답해 줘."}
 SHARES = {
@@ -213,7 +213,10 @@ class Maker:
                 now = stored[-1].at + timedelta(days=self.rng.choice((1, 3, 10, 40, 150, 400)))
                 hits = memory.relevant(question.text, MOST, now=now)
                 self.beside[talk.language] += hits[-1:]
-                yield self._example(talk, question, stored, hits, now)
+                if talk.language == "ko":
+                    yield self._quotation(question, stored, hits, now)
+                else:
+                    yield self._example(talk, question, stored, hits, now)
             memory.close()
 
     def _example(
@@ -234,30 +237,44 @@ class Maker:
         given = hits[:most]
         if known:
             given = self._with(given, telling, most)
-        if rng.random() < SHARES["hostile"]:
-            told = replace(stored[0], id=-1, text=rng.choice(HOSTILE), at=stored[-1].at)
-            given = [*given, Hit(told, 0.5)]
-        asked = [self._asked(language, question, stored, known or kind == "unanswerable")]
+        asked = [self._asked(language, question, known or kind == "unanswerable")]
         there = {hit.turn.id for hit in given}
         asked += [
-            self._asked(language, other, stored, answered)
+            self._asked(language, other, answered)
             for other, answered in self._others(talk, question, stored, there)
         ]
+        given = [*given, *self._hostile(stored)]
         return _line(f"{kind}, {language}", asked, given, self._before(language), now)
 
-    def _asked(
-        self, language: str, question: Question, stored: Sequence[Turn], known: bool
-    ) -> tuple[str, str]:
+    def _quotation(
+        self, question: Question, stored: Sequence[Turn], hits: list[Hit], now: datetime
+    ) -> Example:
+        """A Korean question, and what was recalled, quoted as it stands: the oldest first."""
+        given = [] if self.rng.random() < SHARES["taken out"] else hits
+        shown = sorted((hit.turn for hit in given), key=lambda turn: (turn.at, turn.id))
+        prompt, reply = self._asked("ko", question, bool(shown))
+        if shown:
+            reply = _quoting(question, shown, prompt != question.text)
+        hostile = self._hostile(stored) if shown else []
+        kind = "answer, ko" if shown else "taken out, ko"
+        return _line(kind, [(prompt, reply)], [*given, *hostile], self._before("ko"), now)
+
+    def _asked(self, language: str, question: Question, known: bool) -> tuple[str, str]:
         """A prompt, and the reply to it."""
         brief = self.rng.random() < SHARES["brief"]
-        if not known:
-            reply = self.rng.choice((UNKNOWN_BRIEFLY if brief else UNKNOWN)[language])
-        elif language == "ko" and question.evidence:
-            reply = _quoting(question, question.among(stored)[:QUOTED], brief)
-        else:
+        if known:
             reply = question.brief if brief else question.reply
+        else:
+            reply = self.rng.choice((UNKNOWN_BRIEFLY if brief else UNKNOWN)[language])
         prompt = f"{question.text} {BRIEFLY[language]}" if brief else question.text
         return prompt, reply[:1].upper() + reply[1:]
+
+    def _hostile(self, stored: Sequence[Turn]) -> list[Hit]:
+        """Now and then a memory that tries to give orders."""
+        if self.rng.random() >= SHARES["hostile"]:
+            return []
+        text = self.rng.choice(HOSTILE)
+        return [Hit(replace(stored[0], id=-1, text=text, at=stored[-1].at), 0.5)]
 
     def _others(
         self, talk: Talk, question: Question, stored: Sequence[Turn], there: set[int]
@@ -314,10 +331,10 @@ class Maker:
                 yield _line(f"{kind}, {language}", [(prompt, reply)], hits, said[:place], now)
 
 
-def _quoting(question: Question, evidence: Sequence[Turn], brief: bool) -> str:
-    """A Korean reply in the words of the memories that answer."""
+def _quoting(question: Question, memories: Sequence[Turn], brief: bool) -> str:
+    """A Korean reply in the words of memories."""
     parts = []
-    for turn in evidence:
+    for turn in memories:
         day = turn.at.astimezone()
         said, when = _clause(told(turn), question), f"{day.year}년 {day.month}월 {day.day}일"
         if brief:

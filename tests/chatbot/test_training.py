@@ -3,6 +3,7 @@
 import argparse
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,16 @@ def test_answers_stand_among_the_memories(language: str, embedder: SentenceEmbed
     assert len(examples) == len(talk.questions)
     for example, question in zip(examples, talk.questions, strict=True):
         window = example["messages"][-1]["content"]
-        if example["kind"] == f"answer, {language}":
+        if example["kind"] == "answer, en":
             for place in question.evidence:
                 assert turns[place].text.split()[0] in window
+        if example["kind"] == "answer, ko":  # its memories, in their order, each with its day
+            quoted = re.findall("“(.+?)”", example["reply"])
+            told = [turn for turn in turns if turn.text[:20] in window]
+            assert 1 <= len(quoted) <= len(told)
+            assert all(said[:8] in window for said in quoted)
+            days = re.findall(r"\d{4}년 \d+월 \d+일", example["reply"])
+            assert len(days) >= len(quoted)
         if example["kind"] in (f"taken out, {language}", f"other speaker, {language}"):
             assert example["reply"] in (*make.UNKNOWN[language], *make.UNKNOWN_BRIEFLY[language])
 
