@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import sqlalchemy as sa
 
 from memory import words
 from memory.embed import Reading, SentenceEmbedder
-from memory.errors import UnknownConversation, UnknownTurn
+from memory.errors import UnknownConversation, UnknownTurn, WordsDamaged
 from memory.schema import counters, embedders, vectors
 from memory.store import Memory
 from memory.types import Hit
@@ -566,6 +567,25 @@ def test_a_damaged_word_index_keeps_nothing_from_being_forgotten(tmp_path: Path)
     assert FACTS[0] not in best(memory, "What is my dog called?")
     assert memory.verify(repair=False).sound
     memory.close()
+
+
+def test_a_word_index_that_could_not_be_opened_once_is_kept(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(memory, FACTS)
+    memory.catch_up()
+    search, failed = words.search, []
+
+    def failing_once(*arguments: Any, **options: Any) -> Any:
+        if not failed:
+            failed.append(True)
+            raise WordsDamaged("vtable constructor failed: words")
+        return search(*arguments, **options)
+
+    monkeypatch.setattr(words, "search", failing_once)
+    monkeypatch.setattr(words, "clear", lambda _: pytest.fail("was emptied"))
+    assert FACTS[0] in best(memory, "What is my dog called?")
+    assert failed
 
 
 def stored_vectors(memory: Memory) -> list[bytes]:
