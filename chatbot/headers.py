@@ -73,7 +73,10 @@ class _Header:
             raise _BrokenHeader(f"a name in its header has {length} bytes")
         start = self.at
         self.skip(length)
-        return self._content[start : self.at].decode("utf-8", "replace")
+        try:
+            return self._content[start : self.at].decode()
+        except UnicodeDecodeError:
+            raise _BrokenHeader(f"a name in its header, at byte {start}, isn't UTF-8") from None
 
 
 def _check(header: _Header) -> None:
@@ -127,7 +130,7 @@ def _end_of_tensor(header: _Header, known: set[str]) -> int:
 
     name = header.name()
     count = header.number("I")
-    if count > DIMENSIONS:
+    if not 1 <= count <= DIMENSIONS:
         raise _BrokenHeader(f"its tensor {name!r} has {count} dimensions")
     shape = [header.number("Q") for _ in range(count)]
     kind, offset = header.number("I"), header.number("Q")

@@ -44,6 +44,8 @@ def test_a_whole_file_passes(tmp_path: Path) -> None:
         (changed(after(b"general.alignment") + 4, "I", 33), "its alignment is 33"),
         (changed(after(b"a") + 4, "Q", 2**40), "its tensors need"),
         (changed(after(b"a"), "I", 7), "has 7 dimensions"),
+        (changed(after(b"b"), "I", 0), "has 0 dimensions"),
+        (WHOLE.replace(b"scores", b"score\xf3"), "a name in its header, at byte .* isn't UTF-8"),
         (changed(after(b"b") + 4, "Q", 9), "has rows of 9, not of whole blocks"),
         (WHOLE.replace(b"scores", b"tokens"), "has the key 'tokens' twice"),
         (WHOLE[:-1], "its tensors need"),
