@@ -5,7 +5,7 @@ Knows the memory, the window and the engine; nothing about terminals.
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -100,15 +100,14 @@ class Chat:
         self._index()
 
     def regenerate(self, stop: threading.Event | None = None) -> Iterator[str]:
-        """Take the last reply back and generate another one to the same prompt."""
+        """Generate another reply to the last prompt, and take the one before back as soon as there
+        is something of the new one."""
         self.lose_forgotten()
         asked, replies = self._last_exchange()
         before = self.history[: self.history.index(asked)]
         hits, missed, seconds = self._recall(asked.text)
         window = self._pack(asked.text, hits, missed, before)
-        self._log.retract(reply.id for reply in replies)
-        self._cut([*before, asked])
-        yield from self._reply(asked, window, seconds, stop)
+        yield from self._reply(asked, window, seconds, stop, replies)
         self._index()
 
     def what_if(self, contents: Contents, stop: threading.Event | None = None) -> Iterator[str]:
@@ -133,7 +132,7 @@ class Chat:
         asked, replies = self._last_exchange()
         self._log.retract([asked.id, *(reply.id for reply in replies)])
         self._cut(self.history[: self.history.index(asked)])
-        self.last = None
+        self.last, self._left = None, 0  # what had left the window may have room again
         return asked.text
 
     def new(self, private: bool = False) -> None:
@@ -237,11 +236,16 @@ class Chat:
 
     def use_model(self, name: str) -> None:
         """Go on with another model, loaded in the background."""
-        self.settings.model = name
+        self.settings.model, self._left = name, 0
         self._warming.set()
         self._warming = threading.Event()
         self._loading = None
         self.load()
+
+    def try_again(self) -> None:
+        """Let a model that couldn't be loaded, as from a server that was down, be tried anew."""
+        if self.failed:
+            self._loading = None
 
     def read_ahead(self) -> None:
         """Let the model read system prompt and history in the background, ahead of the prompt."""
@@ -358,9 +362,15 @@ class Chat:
         return window
 
     def _reply(
-        self, asked: Turn, window: Window, seconds: float, stop: threading.Event | None
+        self,
+        asked: Turn,
+        window: Window,
+        seconds: float,
+        stop: threading.Event | None,
+        instead_of: Sequence[Turn] = (),
     ) -> Iterator[str]:
-        """Generate and log the reply; it is committed as far as it came, whatever happens."""
+        """Generate and log the reply; it is committed as far as it came, whatever happens. Replies
+        that it stands instead of stay if nothing came."""
         decoding = self.settings.decoding
         making = Making(self.settings.model, decoding.as_dict(), decoding.seed)
         draft = self._log.begin_reply(
@@ -371,6 +381,9 @@ class Chat:
         saved = time.monotonic()
         try:
             for piece in self.engine.stream(window.messages, decoding, stop):
+                if piece.text and not text and instead_of:
+                    self._log.retract(reply.id for reply in instead_of)
+                    self._cut([turn for turn in self.history if turn not in instead_of])
                 text += piece.text
                 if piece.finish is not None:
                     status = "interrupted" if piece.finish == "interrupted" else "complete"
@@ -387,9 +400,12 @@ class Chat:
             seed = usage.seed if usage else decoding.seed
             used = () if self.private else window.hits
             said = self.kept(text)
-            reply = self._log.finish_reply(draft, said, status, seed=seed, used=used)
-            self.history.append(reply)
-            self.last = Exchange(asked, reply, window.hits, window, usage, seconds)
+            if instead_of and not text:
+                self._log.drop_reply(draft)
+            else:
+                reply = self._log.finish_reply(draft, said, status, seed=seed, used=used)
+                self.history.append(reply)
+                self.last = Exchange(asked, reply, window.hits, window, usage, seconds)
 
     def _index(self) -> None:
         """Let the memory's indexes hear of what was logged; without recall that can wait."""

@@ -7,6 +7,7 @@ other than search never load torch.
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -260,7 +261,7 @@ def read_standard_input() -> str:
         raise BadInput("nothing was asked: give TEXT, or pipe it in")
     data = sys.stdin.buffer.read()
     try:
-        return data.decode("utf-8").strip()
+        return data.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
         raise ChatbotFault(
             f"standard input isn't UTF-8 (byte 0x{data[error.start]:02x} at {error.start}):"
@@ -692,6 +693,8 @@ def export_memory(options: Options, file: Path | None, conversation: int | None)
     with open_memory(options) as store:
         if store.log.encrypted and file is not None:
             click.echo(f"{file} will not be encrypted", err=True)
+        if conversation is not None:
+            store.log.conversation(conversation)  # there is one, before a file is made
         lines = export_turns(store.log, conversation)
         if file is None:
             for line in lines:
@@ -700,7 +703,11 @@ def export_memory(options: Options, file: Path | None, conversation: int | None)
         try:
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-                out.writelines(line + "\n" for line in lines)
+                try:
+                    out.writelines(line + "\n" for line in lines)
+                except BaseException:
+                    file.unlink()  # half an export would be taken for a whole one
+                    raise
         except FileExistsError as error:
             raise BadInput(f"{file} exists: give another name") from error
 
@@ -1008,7 +1015,8 @@ def _moment(text: str | None, end: bool = False) -> datetime | None:
     try:
         moment = datetime.fromisoformat(text)
         if end and moment.time() == time() and len(text) <= len("2026-10-31"):
-            moment += timedelta(days=1)
+            week = re.fullmatch(r"\d{4}-?W\d\d", text)
+            moment += timedelta(days=7 if week else 1)
         return moment.astimezone(UTC)
     except ValueError:
         return _named(text, end)

@@ -48,13 +48,16 @@ class Outcome:
 
 
 class Session(Protocol):
-    """What a command works on. `ask` puts a yes-or-no question; no is the default. `generate` shows
-    a reply as it comes, and returns its text, None if it was stopped."""
+    """What a command works on. `ask` puts a yes-or-no question; no is the default. `wait` is for
+    the model: False if the user stopped it. `generate` shows a reply as it comes, and returns its
+    text, None if it was stopped."""
 
     chat: "Chat"
     screen: Screen
 
     def ask(self, question: str) -> bool: ...
+
+    def wait(self) -> bool: ...
 
     def generate(self, begin: "Callable[[threading.Event], Iterator[str]]") -> str | None: ...
 
@@ -244,7 +247,8 @@ def _memory_search(session: Session, argument: str) -> None:
         raise BadInput("/memory search needs words to search for")
     session.screen.note("searching…")
     with suppress(ChatbotFault):  # two threads must not import transformers at once
-        session.chat.wait()
+        if not session.wait():
+            return
     hits = session.chat.memory.recall(argument, k=FOUND)
     _show_hits(session, hits)
     if not hits:
@@ -295,7 +299,8 @@ def _doomed(session: Session, argument: str) -> list[int]:
     from memory import forgetting
 
     with suppress(ChatbotFault):  # two threads must not import transformers at once
-        session.chat.wait()
+        if not session.wait():
+            return []
     return [turn.id for turn in forgetting.choose(session.chat.memory, query)]
 
 
@@ -464,7 +469,7 @@ def _numbers(argument: str, command: str) -> list[int]:
     if not words:
         raise BadInput(f"{command} needs a number")
     for word in words:
-        if not word.isascii() or not word.isdigit() or not 0 < int(word[:20]) < 2**63:
+        if not word.isascii() or not word.isdigit() or not 0 < int(word[:99]) < 2**63:
             raise BadInput(f"{command} takes numbers from 1 up, not {clip(word, 30)!r}")
     return list(dict.fromkeys(map(int, words)))
 

@@ -196,8 +196,9 @@ def front(
 
 def _quoted(history: Sequence[Turn], pins: Sequence[Hit]) -> tuple[Hit, ...]:
     """The pins that have to be quoted, since they don't stand in the history."""
-    there = {turn.id for exchange in exchanges_of(history) for turn in exchange}
-    return tuple(hit for hit in pins if hit.turn.id not in there)
+    # A private conversation numbers its turns from 1, too.
+    there = {(turn.id, turn.at) for exchange in exchanges_of(history) for turn in exchange}
+    return tuple(hit for hit in pins if (hit.turn.id, hit.turn.at) not in there)
 
 
 def exchanges_of(history: Sequence[Turn]) -> list[list[Turn]]:

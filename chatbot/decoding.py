@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 Strategy = Literal["greedy", "beam", "sample"]
+COLDEST = 1e-6  # temperature: by less a logit would be divided to infinity
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 FEW = 512  # tokens looked at before the whole vocabulary is sorted for top-p
 
@@ -172,7 +173,7 @@ def penalised(logits: Tensor, reply: Tensor, penalty: float) -> Tensor:
 
 def tempered(logits: Tensor, temperature: float) -> Tensor:
     """Logits divided by the temperature (Ackley, Hinton and Sejnowski 1985), which is above 0."""
-    return logits if temperature == 1 else logits / temperature
+    return logits if temperature == 1 else logits / max(temperature, COLDEST)
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:

@@ -25,7 +25,7 @@ TAB = "    "
 _RULE = re.compile(r" {0,3}([-*_])(?: *\1)*")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})[^`]*")
 _MARKER = re.compile(r"(\s*)(?:(#{1,6}) +|([-*+]) +|(\d{1,9}[.)]) +|(>) ?)(?=\S)")
-_MAYBE_MARKER = re.compile(r"\s*(?:#{0,6}|[-*+]|\d{0,9}[.)]?) *|\s*> ?|`{1,2}|~{1,2}")
+_MAYBE_MARKER = re.compile(r"\s*(?:#{0,6}|[-*+]|\d{0,9}[.)]?) *|\s*> ?| {0,3}(?:`{1,2}|~{1,2})")
 _MAYBE_LINK = re.compile(r"\[[^\[\]]*(?:\](?:\([^()\s]*)?)?")
 _LINK = re.compile(r"\[([^\[\]]*)\]\(([^()\s]*)\)")
 _TABLE_LINE = re.compile(r"\s*:?-+:?\s*")

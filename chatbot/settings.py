@@ -89,6 +89,8 @@ def load_settings(
     stored = _read(home / "settings.toml")
     decoding = Decoding.default(strategy or stored.get("strategy", "sample"))
     given = {key: str(value) for key, value in stored.get("decoding", {}).items()}
+    if strategy:
+        given.pop("strategy", None)
     decoding = decoding.with_settings(given | parse_assignments(assignments))
     settings = Settings(home, decoding=decoding, recall=recall)
     settings.model = model or stored.get("model", DEFAULT_GPT)

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
 from chatbot import commands
-from chatbot.errors import BadInput, ChatbotFault, WindowFull
+from chatbot.errors import BadInput, ChatbotFault, ModelFault, WindowFull
 from chatbot.keys import DumbLine, Input, InputLine, Typed
 from chatbot.rows import BROKEN_PIPE, INTERRUPTED, complain
 from chatbot.screen import FRAME, LiveReply, PlainReply, Screen, safe
@@ -28,6 +28,7 @@ from memory.errors import MemoryFault
 if TYPE_CHECKING:
     from chatbot.chat import Chat
 
+PASTES, NO_PASTES = "\x1b[?2004h", "\x1b[?2004l"  # a paste arrives marked as one: xterm's mode 2004
 PATIENCE = 3  # presses of Ctrl-C after which a reply that doesn't stop is abandoned
 
 Begin = Callable[[threading.Event], Iterator[str]]
@@ -127,11 +128,18 @@ class Terminal:
         """Show a reply as it is generated; returns whether it came to its end. A prompt that wasn't
         begun goes back to the line."""
         self._stop, self._interrupts = threading.Event(), 0
+        self.chat.try_again()
+        if not self.screen.plain:
+            self.screen.write(PASTES)
         shown = self.screen.reply()
         try:
-            if not self._wait_for_model(shown, self._stop):
+            try:
+                if not self._wait_for_model(shown, self._stop):
+                    self._prefill = prompt
+                    return False
+            except ModelFault:
                 self._prefill = prompt
-                return False
+                raise
             self._stream(shown, _Generation(begin, self._stop))
         finally:
             shown.end()
@@ -140,6 +148,18 @@ class Terminal:
             self.screen.note("(stopped)")
         self.screen.line()
         return not stopped
+
+    def wait(self) -> bool:
+        """Wait for the model; False if the user didn't want to. Errors: ModelFault."""
+        self._stop, self._interrupts = threading.Event(), 0
+        try:
+            while not self.chat.wait(FRAME):
+                if self._stop.is_set():
+                    self.screen.note("(stopped)")
+                    return False
+            return True
+        finally:
+            self._stop = None
 
     def _wait_for_model(self, shown: PlainReply | LiveReply, stop: threading.Event) -> bool:
         """False when the user didn't want to wait. Errors: ModelFault."""
@@ -325,3 +345,4 @@ def _unechoed() -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(fd, termios.TCSANOW, before)
+        _to_terminal(NO_PASTES)

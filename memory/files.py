@@ -143,7 +143,11 @@ def _dropped(log: Log) -> list[int]:
 
 
 def _blank(log: Log, gone: Sequence[int]) -> None:
-    """Blank, in the files that count, the codes of these turns that stand for no vector."""
+    """Blank, in the files that count, the codes of these turns that stand for no vector.
+
+    A file that can't be read counts no more: it goes, with all that it may hold.
+    """
+    broken = []
     with log.reading() as connection:
         rows = connection.execute(sa.select(embedders).where(embedders.c.file.is_not(None))).all()
         for row in rows if gone else ():
@@ -151,8 +155,14 @@ def _blank(log: Log, gone: Sequence[int]) -> None:
             keep = {int(turn) << 3 | int(part) for turn, part in held}
             ids = pack(np.repeat(np.array(gone), 8), np.tile(np.arange(8), len(gone)))
             ids = ids[~np.isin(ids, np.array(sorted(keep), dtype=np.int64))]
-            if (path := folder(log) / row.file).exists():
-                codes.Codes(path).blank(ids)
+            if (there := open_codes(log, row.file)) is not None:
+                there.blank(ids)
+            else:
+                broken.append(row.file)
+    if broken:
+        with log.writing() as connection:
+            named = embedders.update().where(embedders.c.file.in_(broken))
+            connection.execute(named.values(file=None, filed=0))
 
 
 def _cross_off(log: Log, gone: Sequence[int]) -> None:

@@ -24,7 +24,7 @@ from memory.errors import DatabaseFault, UnknownTurn
 from memory.log import at_most, get_turns, within
 from memory.schema import conversations, embedders, pins, recalled, turns, vectors
 from memory.store import Memory
-from memory.traces import Find, Scan, Traces
+from memory.traces import Find, Piece, Scan, Traces
 from memory.types import Turn
 from memory.weights import THRESHOLD
 
@@ -441,13 +441,28 @@ def _remains(
             piece = pieces[find.piece]
             if piece.source not in sources and len(sources) < EXPLAINED:
                 sources[piece.source] = _stays(connection, piece.source)
-            if not sources.get(piece.source) or not _is_database(memory, find):
+            if _is_database(memory, find):
+                trace = not sources.get(piece.source)
+            else:
+                trace = piece.kind != "word" or _has_word(memory, find, piece)
+            if trace:
                 key = find.file, piece.kind
                 remains[key] = remains.get(key, 0) + find.places
         if left_over := _indexed(connection, tokens):
             remains["the word index", "token"] = left_over
     remains |= {(file, "unreadable"): 1 for file in after.unread}
     return tuple(Remnant(*key, places) for key, places in sorted(remains.items()))
+
+
+def _has_word(memory: Memory, find: Find, piece: Piece) -> bool:
+    """Whether a file has a word there that isn't part of a longer one, in it or in its name."""
+    assert memory.log.path is not None and isinstance(piece.source, str)
+    if piece.source.casefold() in find.file.casefold():
+        return True
+    try:
+        return traces.has_word(memory.log.path.parent / find.file, piece.source)
+    except OSError:
+        return True
 
 
 def _is_database(memory: Memory, find: Find) -> bool:

@@ -175,10 +175,16 @@ class Log:
         return [Turn(*row) for row in reversed(rows)]
 
     def retract(self, ids: Iterable[int]) -> None:
-        """Take turns back: they stay in the log but are neither history nor memory any more."""
+        """Take turns back: they stay in the log but are neither history nor memory any more, and
+        no title of a conversation."""
         with self.writing() as connection:
-            for id_ in ids:
-                connection.execute(turns.update().where(turns.c.id == id_).values(retracted=True))
+            found = get_turns(connection, list(ids))
+            for turn in found.values():
+                connection.execute(
+                    turns.update().where(turns.c.id == turn.id).values(retracted=True)
+                )
+            for turn in found.values():
+                _retitle(connection, turn.conversation, {title_of(turn.text)} - {""})
             bump_removals(connection)
 
     def pin(self, id_: int, at: datetime) -> None:
@@ -233,6 +239,11 @@ class Log:
         with self.writing() as connection:
             connection.execute(drafts.update().where(drafts.c.id == draft.id).values(text=text))
 
+    def drop_reply(self, draft: Draft) -> None:
+        """Let go of a draft of which nothing is to be kept."""
+        with self.writing() as connection:
+            connection.execute(drafts.delete().where(drafts.c.id == draft.id))
+
     def finish_reply(
         self,
         draft: Draft,
@@ -242,9 +253,15 @@ class Log:
         seed: int | None = None,
         used: Sequence[Hit] = (),
     ) -> Turn:
-        """Turn a draft into a turn, with the memories it was given, in one transaction."""
+        """Turn a draft into a turn, with the memories it was given, in one transaction.
+
+        Of a reply that was given a memory that has been forgotten meanwhile no text is kept.
+        """
         making = replace(draft.making, seed=seed)
+        given = {hit.turn.id for hit in used}
         with self.writing() as connection:
+            if given - get_turns(connection, given, retracted=True).keys():
+                text, status = "", "interrupted"
             return _adopt(connection, replace(draft, making=making), text, status, used)
 
     def _adopt_drafts(self) -> None:
@@ -403,7 +420,7 @@ def _retitle(connection: sa.Connection, conversation: int, forgotten: set[str]) 
     """If the title is one of the `forgotten`, name the conversation after the turn now first."""
     first = (
         sa.select(turns.c.text)
-        .where(turns.c.conversation == conversation)
+        .where(turns.c.conversation == conversation, turns.c.retracted == sa.false())
         .order_by(turns.c.id)
         .limit(1)
     )

@@ -25,9 +25,10 @@ NIGHT = (18, 30)
 
 @dataclass(frozen=True, slots=True)
 class Which:
-    """last, this, next (-1, 0, 1) before something that comes again."""
+    """last, this, next (-1, 0, 1) before something that comes again; `coming` is the nearest."""
 
     step: int
+    coming: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +323,8 @@ class Reader(ABC):
     def related(self, relation: str, piece: Piece, start: int, end: int) -> Time | None:
         """Before, after, since or until what a piece names."""
         span = self.settled(piece.atom, piece.start, future=relation == "by")
+        if relation == "since" and isinstance(piece.atom, Cycle) and not self.korean:
+            span = piece.atom.latest(self.now)  # 부터 is from a day to come, too
         if span is None:
             return None
         today = spans.floor(self.now, "day") + DAY
@@ -393,6 +396,8 @@ class Reader(ABC):
 def joined(now: datetime, first: Atom, second: Atom) -> Atom | None:
     """What two pieces side by side name together: last + March, last week + Friday, 3월 + 말."""
     match first, second:
+        case Which(coming=True), Cycle():
+            return second.coming(now)
         case Which(step=step), Cycle():
             return second.step(now, step)
         case Span(), Part(hours=hours):

@@ -29,13 +29,14 @@ import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memory.korean import HANGUL
+from memory.spans import EARLIEST, LATEST
 from memory.times import Period
 from memory.times import periods as periods_of
 from memory.types import Hit, Turn
@@ -57,6 +58,7 @@ CHANGE_TOLD = 3.5  # the same of a turn that tells of a change
 ALIKE = 0.8  # cosine from which on two turns answer in the same way
 LEAD = 0.01  # units by which the newer one leads
 ANOTHER_DAY = timedelta(hours=12)
+WEEK_S, LONGEST_S = 7 * 86400.0, 90 * 86400.0
 SAME_SESSION = 0.15  # what each hit takes from the others of its session
 # What a hit at these places loses if its session has had one, and every later hit: there the first
 # ten have room for what the best ones don't tell.
@@ -69,13 +71,13 @@ _ASKING = frozenset(
     """
     what whats where wheres who whos whom whose when whens why how hows which do does did don didn
     is isn are aren was were can could would will won should shall have has had am may might tell
-    and so but any
+    and so but any remember
     """.split()
 )
 _ORDERING = frozenset(
     """
-    remind remember recall list name give show find say repeat explain describe write translate
-    summarise summarize recommend suggest draft compare help please
+    remind recall list name give show find say repeat explain describe write translate
+    summarise summarize recommend suggest draft compare help please tell
     """.split()
 )
 _ASKING_KOREAN = re.compile(
@@ -133,18 +135,18 @@ def rank(
     with no `weights` the shipped ones count.
 
     A word that is a speaker's name counts for the `speaker` part alone. Of turns that say the same
-    only the newest is kept. What tells nothing is left out: a turn that only repeats the query, and
-    an echo of a memory, which is a hit itself.
+    the newest of those is kept that fit the times best. What tells nothing is left out: a turn that
+    asks the same, and an echo of a memory, which is a hit itself.
     """
     weights = weights or load_weights()
-    asked = _said(query).rstrip("? ")
+    asks = _asks(query)
     echoes, asking = _echoes(query, evidence)
     telling = [
         c
         for c in evidence.candidates
-        if c.turn.id not in echoes and _said(c.turn.text).rstrip("? ") != asked
+        if c.turn.id not in echoes and not (asks and repeats(c.turn.text, query))
     ]
-    kept = _newest_of_same(telling)
+    kept = _newest_of_same(telling, _timely([c.turn for c in telling], periods))
     shown = [i for i, c in enumerate(kept) if c.turn.id not in asking]
     if not shown:
         return []
@@ -178,6 +180,11 @@ def rank(
             )
         )
     return hits
+
+
+def repeats(text: str, query: str) -> bool:
+    """Whether a text says or asks the same as a query, but for case, spaces and the last mark."""
+    return _said(text).rstrip("? ") == _said(query).rstrip("? ")
 
 
 def worth_giving(hits: Sequence[Hit], k: int) -> list[Hit]:
@@ -405,19 +412,29 @@ def _kinds(query: str, texts: Sequence[str]) -> dict[str, Floats]:
 
 def _timely(turns: Sequence[Turn], periods: Sequence[Period]) -> Floats:
     """How well each turn fits the times that the query names, (n,): 1 for what was said then or
-    tells of then, less with distance, counted in the period's own length (a week at least)."""
+    tells of then, less with distance, counted in the period's own length (a week at least, a
+    season at most)."""
     fits = np.zeros(len(turns))
     for at, turn in enumerate(turns if periods else ()):
         told = periods_of(turn.text[:TOLD], turn.at)
-        spans = [(turn.at, turn.at), *((one.since, one.until) for one in told)]
+        spans = [(turn.at, turn.at), *map(_named_end, told)]
         for period in periods:
-            length = max((period.until - period.since).total_seconds(), 7 * 86400.0)
+            length = (period.until - period.since).total_seconds()
+            length = min(max(length, WEEK_S), LONGEST_S)
             away = min(
                 max((period.since - last).total_seconds(), (first - period.until).total_seconds())
                 for first, last in spans
             )
             fits[at] = max(fits[at], math.exp(-max(0.0, away) / length))
     return fits
+
+
+def _named_end(period: Period) -> tuple[datetime, datetime]:
+    """From when to when it is; of one without a beginning or end ("by Friday") the end that is
+    named."""
+    if period.since.year <= EARLIEST.year:
+        return period.until, period.until
+    return period.since, period.since if period.until.year >= LATEST.year - 1 else period.until
 
 
 def signs(query: str, found: Mapping[str, Floats], totals: Floats) -> dict[str, float]:
@@ -506,7 +523,7 @@ _MANNER = re.compile(
     r"|detail|step by step|english|korean)\b.*|(be|keep it) (brief|short|concise)\b.*)"
 )
 _MANNER_KOREAN = re.compile(  # often behind a question without its question mark
-    r"\s+((한|두|세) )?(짧게|간단히|간단하게|간략히|문장으로|한마디로|자세히|자세하게"
+    r"(?<!\s)\s+((한|두|세) )?(짧게|간단히|간단하게|간략히|문장으로|한마디로|자세히|자세하게"
     r"|한국어로|영어로)"
     r"\s*(답|대답|말|설명|얘기|이야기|알려|써)\S*(\s*(줘|줘요|주세요|줄래|달라)\S*)?[.!?~]*$"
 )
@@ -579,11 +596,12 @@ def _only_asks(text: str) -> bool:
 def _is_question(text: str) -> bool:
     """Whether the text is one question or order and nothing else.
 
-    One that begins by telling is none: "I paid 340 for that bike, can you believe it?"
+    One that begins by telling is none: "I paid 340 for that bike, can you believe it?", nor is one
+    that says what to keep in mind: "Remember that I paid 340."
     """
     if len(text) >= QUESTION_CHARS or re.search(r"[.!?？…]\s", text.strip()):
         return False
-    first = re.search(r"[^\W_]+", _fold(text))
+    first = re.search(r"[^\W_]+", re.sub(r"^\W*please\b", "", _fold(text)))
     if first is None or first[0] in _ORDERING:
         return first is not None
     return _only_asks(text) and (first[0] in _ASKING or "가" <= first[0][0] <= "힣")
@@ -634,14 +652,19 @@ def _tokens(text: str) -> frozenset[str]:
     return frozenset(tokenize(text))
 
 
-def _newest_of_same(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Without those that a newer one repeats but for case, spaces and the final stop.
+def _newest_of_same(candidates: Sequence[Candidate], timely: Floats) -> list[Candidate]:
+    """Without those that a newer one repeats but for case, spaces and the final stop, if it fits
+    the times that are named, (n,), as well.
 
     What the user said stands before an assistant's echo of it.
     """
     newest: dict[str | int, Candidate] = {}
-    order = sorted(candidates, key=lambda c: (c.turn.role == "user", c.turn.at, c.turn.id))
-    for candidate in order:
+    turns = [candidate.turn for candidate in candidates]
+    order = sorted(
+        range(len(turns)),
+        key=lambda i: (turns[i].role == "user", timely[i], turns[i].at, turns[i].id),
+    )
+    for candidate in (candidates[i] for i in order):
         newest[_said(candidate.turn.text) or candidate.turn.id] = candidate
     return list(newest.values())
 

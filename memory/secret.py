@@ -224,8 +224,11 @@ def _candidates(text: str) -> Iterator[Secret]:
                 yield Secret(rule.kind, start, end)
     if _DIGITS.search(text):
         for match in _card_pattern().finditer(text):
-            if _is_card(match[0]):
-                yield Secret(CARD, *match.span())
+            # Three digits behind four groups may be the number's end, or the code on its back.
+            for end in (match.end(), match.end("sixteen")):
+                if end > 0 and _is_card(text[match.start() : end]):
+                    yield Secret(CARD, match.start(), end)
+                    break
 
 
 @cache
@@ -264,8 +267,8 @@ def _card_pattern() -> re.Pattern[str]:
     """Digits in one run, or in the groups that cards have; in the midst of more digits is none."""
     between = _BETWEEN
     return re.compile(
-        rf"(?<![\w.,/=-])(?<!\d{{4}}{between})"
-        rf"(?:\d{{14,19}}|\d{{4}}(?P<by>{between})\d{{4}}(?P=by)\d{{4}}(?P=by)\d{{4}}"
+        rf"(?<![A-Za-z0-9_.,/=-])(?<!\d{{4}}{between})"
+        rf"(?:\d{{14,19}}|(?P<sixteen>\d{{4}}(?P<by>{between})\d{{4}}(?P=by)\d{{4}}(?P=by)\d{{4}})"
         rf"(?:(?P=by)\d{{1,3}})?|\d{{4}}{between}\d{{6}}{between}\d{{4,5}})"
         rf"(?![A-Za-z0-9_]|{between}\d{{4}}|[.,/]\d)"
     )

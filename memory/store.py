@@ -106,6 +106,7 @@ class Memory:
         self._index: Nearest | None = None
         self._file: str | None = None  # the index file that `_index` uses
         self._indexed = 0  # every standing turn up to this id has its words and vectors stored
+        self._marked = 0  # what the database said of it when it was last asked
         self._loaded = 0  # every stored vector up to this `seq` is in the index
         self._removals = -1  # the counter of removals when the index was last brought in line
         self._lock = threading.RLock()
@@ -171,8 +172,10 @@ class Memory:
 
         with self._lock:
             gone = self._with_words(delete)
-            self._settle()
-            self._scrub()
+            try:
+                self._settle()
+            finally:
+                self._scrub()
             return gone
 
     def forget_conversation(self, conversation: int) -> int:
@@ -241,9 +244,11 @@ class Memory:
 
     def relevant(self, query: str, k: int = 5, *, now: datetime | None = None) -> list[Hit]:
         """What a model should be given, at most k hits: see rank.subject and rank.worth_giving."""
-        from memory.rank import subject, worth_giving
+        from memory.rank import repeats, subject, worth_giving
 
-        return worth_giving(self.recall(subject(query), 3 * k, now=now), k)
+        asked = subject(query)
+        hits = self.recall(asked, 3 * k, now=now)
+        return worth_giving([hit for hit in hits if not repeats(hit.turn.text, asked)], k)
 
     @property
     def vectors(self) -> "Nearest":
@@ -269,6 +274,8 @@ class Memory:
         """The vector index, up to date as far as no other process is at it."""
         with suppress(Busy), waiting(WAIT):
             self._catch_up(None, leave=True)
+        if not self._maker:  # nobody has stored vectors of this embedder yet: wait to be the first
+            self._catch_up(None, leave=True)
         if self._index is None:
             self._load(None)
         assert self._index is not None
@@ -290,14 +297,15 @@ class Memory:
 
     def _catch_up(self, progress: Progress | None, *, leave: bool = False) -> int:
         """With `leave`, what another process is indexing is left to it."""
-        newest, removals, file = self._state()
-        changed = removals != self._removals
+        newest, removals, file, mark = self._state()
+        changed = removals != self._removals or mark < self._marked
         if changed:
             self._renew_words()
             self._drop_stale()
             self._settle()
-            self._indexed = self._mark()
+            self._indexed = mark = self._mark()
             self._take_out_gone()
+        self._marked = mark
         if file != self._file:
             self._index = None
         idle = self._index is not None and newest <= self._indexed and not changed
@@ -448,12 +456,13 @@ class Memory:
             **({"cipher": "SQLCipher 4"} if self.log.encrypted else {}),
         }
 
-    def _state(self) -> tuple[int, int, str | None]:
-        """The newest turn's id, the counter of removals, and the index file that counts. Asked at
-        every recall: plain SQL."""
+    def _state(self) -> tuple[int, int, str | None, int]:
+        """The newest turn's id, the counter of removals, the index file that counts, and the mark,
+        which another process lowers when it empties a cache. Asked at every recall: plain SQL."""
         with self.log.reading() as connection:
-            newest, removals, file = connection.exec_driver_sql(_STATE, (self._maker,)).one()
-        return newest or 0, removals, file
+            row = connection.exec_driver_sql(_STATE, (self._maker,)).one()
+        newest, removals, file, mark = row
+        return newest or 0, removals, file, mark or 0
 
     def _mark(self) -> int:
         """Up to which turn all have words and vectors: what is noted, unless a look at some turns
@@ -577,7 +586,8 @@ class Memory:
             embedders.c.id == self._maker,
             embedders.c.indexed.between(self._indexed, reached),
         )
-        connection.execute(mark.values(indexed=reached))
+        if connection.execute(mark.values(indexed=reached)).rowcount:
+            self._marked = reached
         others = (embedders.c.id != self._maker) & (embedders.c.indexed > 0)
         connection.execute(embedders.update().where(others).values(indexed=0, file=None, filed=0))
 
@@ -710,7 +720,7 @@ _MAKERS = sa.select(embedders)
 
 _STATE = """
     SELECT max(id), (SELECT value FROM counters WHERE name = 'removals'),
-        (SELECT file FROM embedders WHERE id = ?)
+        (SELECT file FROM embedders WHERE id = ?1), (SELECT indexed FROM embedders WHERE id = ?1)
     FROM turns"""
 
 # A standing turn, of some that are spread evenly up to the mark, that lacks words or vectors.

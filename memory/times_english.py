@@ -91,6 +91,7 @@ _WEEKDAYS = {
 }
 STAGES = {"early": 0, "beginning": 0, "start": 0, "mid": 1, "middle": 1, "late": 2, "end": 2}
 WEEKS = {"first": 0, "second": 1, "third": 2, "fourth": 3, "last": -1}
+_OF = r" of (?!course\b|late\b)"  # the last week of March is none of ours
 _COUNTED = (  # what is counted after a number that is no date then
     "(?:miles?|km|kilometres|kilometers|steps|hours|hrs|minutes|mins|seconds|times|people|percent|"
     "%|years|days|weeks|months|more|of|or|words|dollars|bucks|calories|pages|points|[ap]m)"
@@ -253,10 +254,14 @@ _ENGLISH = [
     Rule(r"(beginning|start|middle|end) of the (week|month|year)", _of_the),
     Rule(r"(early|mid|late) in the (week|month|year)", _of_the),
     Rule(rf"the past {_UNITS}", lambda now, unit: spans.rolling(now, -1, unit)),
-    Rule(r"(last|past|this|current|next|this coming|coming) (week|month|year)", _relative),
+    Rule(rf"(last|past|this|current|this coming|coming) (week|month|year)(?!{_OF})", _relative),
+    Rule(  # "In 2015 we met, and the next year we married."
+        rf"(next) (week|month|year)(?!{_OF})", _relative, r"(?:^|[.,;!?] |\band |\bthen )the "
+    ),
     Rule(
         rf"{COUNT}(?:(?: or |_[-–]_| to ){COUNT})? "
-        r"(day|week|month|year|hour|minute|fortnight|decade)s?( and a half)? (ago|back|from now)",
+        r"(day|week|month|year|hour|minute|fortnight|decade)s?( and a half)? (ago|back|from now)"
+        r"(?: today)?",
         _ago,
         r"[\d.,]",
     ),
@@ -297,7 +302,8 @@ _ENGLISH = [
     ),
     Rule(rf"{_MONTH}(?! {_VERBS}\b)", _month, r"\d (?:of )?"),
     Rule(
-        rf"({any_of(_WEEKDAYS)})(?! (?:mornings|afternoons|evenings|nights|school))",
+        rf"({any_of(_WEEKDAYS)})(?! (?:mornings|afternoons|evenings|nights|school)"
+        rf"| of (?:every|each|the|{any_of(_MONTH_NUMBERS)})\b)",
         lambda _, name: spans.weekday(_WEEKDAYS[name], weak=len(name) < 6),
     ),
     Rule(r"weekend", always(spans.WEEKEND)),
@@ -318,8 +324,8 @@ _ENGLISH = [
         lambda _, text: weak(year_named(text)),
     ),
     Rule(
-        r"(last|this past|past|this coming|this|next|coming|upcoming)(?= )",
-        lambda _, way: Which(_STEPS.get(way, 1)),
+        rf"(last|this past|past|this coming|this|next|coming|upcoming)(?= )(?! [a-z]+{_OF})",
+        lambda _, way: Which(_STEPS.get(way, 1), "coming" in way),
     ),
 ]
 

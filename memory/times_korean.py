@@ -74,6 +74,7 @@ _WHICH = {
     "지지난": -2, "저저번": -2, "지난번": -1, "지난": -1, "저번": -1, "이번": 0, "요번": 0, "올": 0,
     "다음": 1, "담": 1, "오는": 1, "다가오는": 1, "돌아오는": 1, "다다음": 2,
 }  # fmt: skip
+_COMING = ("오는", "다가오는", "돌아오는")
 _YEARS = {
     "재재작년": -3, "재작년": -2, "지지난해": -2, "지난해": -1, "작년": -1, "올해": 0, "금년": 0,
     "내년": 1, "내후년": 2,
@@ -217,6 +218,11 @@ def _this_time(now: datetime) -> Cycle:
     return Cycle("year", "stretch", at, weak=True)
 
 
+def _this_day(now: datetime) -> Cycle | None:
+    """작년 오늘: today's date in another year."""
+    return spans.date(now.month, now.day)
+
+
 DAY_COUNT = any_of(_DAY_COUNTS)
 _EVENTS = (  # a day before the exam is no day ago
     "(?:기|시험|마감|수술|출발|결혼식?|생일|대회|여행|이사|회의|면접|공연|발표|졸업|입학|개강|개학|방학|경기|출산|"
@@ -239,6 +245,8 @@ _NAMES = [  # what may follow another piece without a blank
     Rule(r"(초|한|늦)?(봄|여름|가을|겨울)(?:_방학|철)?", _korean_season),
     Rule(r"([상하])반기", _half_year),
     Rule(r"([1-4])_사?분기", quarter),
+    Rule(r"연말", always(spans.months(12, 1, "month"))),
+    Rule(r"연초", always(spans.months(1, 1, "month"))),
 ]
 _KOREAN = [
     *NUMERIC,
@@ -251,8 +259,8 @@ _KOREAN = [
     Rule(r"이달", unit_away("month", 0)),
     Rule(rf"{_SPANNING}_{KOREAN_COUNT}_(주일|일|주|달|개월|년)(?!_(?:전|말))", _korean_rolling),
     Rule(rf"{_SPANNING}_({DAY_COUNT}|몇 일)(?!_전)", _korean_rolling_days),
-    Rule(rf"({_STEP})_주(?!말|일)", _korean_relative("week")),
-    Rule(rf"({_STEP})_달", _korean_relative("month")),
+    Rule(rf"({_STEP})_주(?!말|일)", _korean_relative("week"), "그_"),
+    Rule(rf"({_STEP})_달", _korean_relative("month"), "그_"),
     Rule(
         rf"{KOREAN_COUNT}_({any_of(_UNITS)})(_반)?{_AGO_WAY}",
         _korean_ago,
@@ -266,16 +274,15 @@ _KOREAN = [
     Rule(r"((?:19|20)?\d0)년대", lambda _, number: decade_named(number)),
     Rule(r"(\d{1,2})/(\d{1,2})(?=_\(|에|부터|까지)", lambda _, m, d: spans.date(int(m), int(d))),
     *_NAMES,
-    Rule(r"연말", always(spans.months(12, 1, "month"))),
-    Rule(r"연초", always(spans.months(1, 1, "month"))),
     Rule(r"(\d{1,2})일(?=에|부터|까지|날)(?!에_(?:[한두세\d]|걸쳐))", _month_day),
-    Rule(rf"({any_of(_WHICH)})", lambda _, way: Which(_WHICH[way])),
+    Rule(rf"({any_of(_WHICH)})", lambda _, way: Which(_WHICH[way], way in _COMING), "그_"),
 ]  # fmt: skip
 _KOREAN_TAILS = [
     *_NAMES,
     Rule(r"(\d{1,2})일", _month_day),
     Rule(rf"({any_of(_WEEKS)})_주(?!말)", lambda _, which: Week(_WEEKS[which])),
     Rule(r"이맘때|요맘때", _this_time),
+    Rule(r"오늘", _this_day),
     Rule(r"오후(?=_(?:[6-9]|1[01])_시)", always(Part((12, 24)))),
     *(Rule(name, always(Part(hours))) for name, hours in _PARTS.items()),
     *(Rule(name, always(Stage(which))) for name, which in _STAGES.items()),

@@ -153,28 +153,56 @@ def scan_rows(
 def blank(path: Path, traces: Traces) -> int:
     """Write over what a file of text has of the lines and words, in place; return how often.
 
-    The file keeps its length, and its format: what is blanked has no end of a line or string in it.
-    Errors: OSError.
+    A word within a longer one ("cheese" of cheesecake) is another word, and stays. The file keeps
+    its length, and its format: what is blanked has no end of a line or string in it. Errors:
+    OSError.
     """
     data = path.read_bytes()
     over = bytearray(data)
     count = 0
     for text in sorted(traces.lines | traces.words, key=len, reverse=True):
         for coded in _encoded(text):
-            at = over.find(coded) if len(coded) >= LEAST else -1
-            while at >= 0:
+            for at in _places(over, coded, text, whole=text not in traces.lines):
                 over[at : at + len(coded)] = _filler(coded, text)
                 count += 1
-                at = over.find(coded, at)
     if count:
         overwrite(path, data, bytes(over))
     return count
 
 
+def has_word(path: Path, word: str) -> bool:
+    """Whether a file has a word that isn't part of a longer one. Errors: OSError."""
+    data = path.read_bytes()
+    return any(True for coded in _encoded(word) for _ in _places(data, coded, word, whole=True))
+
+
+def _places(data: bytes | bytearray, coded: bytes, text: str, *, whole: bool) -> Iterator[int]:
+    """Where `text`, as it is coded, begins; with `whole` only where it is a word of its own."""
+    at = data.find(coded) if len(coded) >= LEAST else -1
+    while at >= 0:
+        end = at + len(coded)
+        encoding = _encoding(coded, text)
+        before = data[max(0, at - 6) : at].decode(encoding, "ignore")
+        after = data[end : end + 6].decode(encoding, "ignore")
+        if not whole or not (_WORD_BEFORE.search(before) or _WORD_AFTER.match(after)):
+            yield at
+        at = data.find(coded, end)
+
+
+# What makes a word part of a longer one. An escape of JSON's before it doesn't, nor does Hangul
+# behind it, which may be a particle.
+_WORD_BEFORE = re.compile(r"(?<!\\)\w$(?<!\\u[0-9a-f]{4})")
+_WORD_AFTER = re.compile(r"(?![가-힣])\w")
+
+
+def _encoding(coded: bytes, text: str) -> str:
+    wide = (name for name in ("utf-16-le", "utf-16-be") if coded == text.encode(name))
+    return next(wide, "utf-8")
+
+
 def _filler(coded: bytes, text: str) -> bytes:
-    for encoding in ("utf-16-le", "utf-16-be"):
-        if coded == text.encode(encoding):
-            return (FILLER * (len(coded) // 2)).encode(encoding)
+    if (encoding := _encoding(coded, text)) != "utf-8":
+        return (FILLER * (len(coded) // 2)).encode(encoding)
     return FILLER.encode() * len(coded)
 
 

@@ -40,6 +40,9 @@ class Session:
         self.asked.append(question)
         return self.answer
 
+    def wait(self) -> bool:
+        return self.chat.wait()
+
     def generate(self, begin: Callable[[threading.Event], Iterator[str]]) -> str:
         text = "".join(begin(threading.Event()))
         self.screen.line(text)

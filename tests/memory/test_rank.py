@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 import re
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -407,6 +408,18 @@ def test_the_last_of_ten_hits_are_for_sessions_without_one() -> None:
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     assert hits[10].parts["variety"] < hits[5].parts["variety"] - 0.9 * PLAIN.sharpness
     assert not {20, 21} & set(ids(ranked(*long, *others, k=6)))
+
+
+def test_a_deadline_is_no_time_in_the_past() -> None:
+    due = candidate(1, text="The otter drinks tea by Friday.", cosine=0.4, hours=10)
+    then = candidate(2, text="The otter drank tea.", cosine=0.4, hours=9 * DAY)
+    assert measured(due, then, times=LAST_WEEK)["time"][0] < measured(then, times=LAST_WEEK)["time"]
+
+
+def test_many_blanks_in_a_prompt_take_no_time() -> None:
+    start = time.process_time()
+    assert subject("강아지 이름이 뭐야" + " " * 50_000 + "짧게 답해 줘").strip().endswith("뭐야")
+    assert time.process_time() - start < 20
 
 
 # Changes

@@ -4,7 +4,9 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from memory import words
+from memory import store, words
 from memory.embed import Reading, SentenceEmbedder
 from memory.errors import UnknownConversation, UnknownTurn, WordsDamaged
 from memory.schema import counters, embedders, vectors
@@ -586,6 +588,53 @@ def test_a_word_index_that_could_not_be_opened_once_is_kept(
     monkeypatch.setattr(words, "clear", lambda _: pytest.fail("was emptied"))
     assert FACTS[0] in best(memory, "What is my dog called?")
     assert failed
+
+
+def test_what_is_told_with_remember_is_given(memory: Memory) -> None:
+    told = "Remember that my locker code is 4471."
+    tell(memory, ["I went running in the park.", told, "The weather was nice today."])
+    assert memory.relevant("What is my locker code?")[0].turn.text == told
+
+
+def test_the_day_that_is_asked_for_is_found_among_others_that_say_the_same(memory: Memory) -> None:
+    now = datetime(2026, 11, 24, 12, tzinfo=UTC)
+    for days in (6, 5, 3, 2, 1):
+        memory.remember("user", "I took my pills.", at=now - timedelta(days=days))
+    best_ = memory.recall("Did I take my pills on 18 November?", now=now)[0].turn
+    assert best_.at.day == 18
+    assert memory.recall("Did I take my pills?", now=now)[0].turn.at.day == 23
+
+
+def test_a_search_for_a_turns_own_words_finds_it(memory: Memory) -> None:
+    tell(memory, FACTS)
+    assert memory.recall(FACTS[0])[0].turn.text == FACTS[0]
+    assert FACTS[0] not in [hit.turn.text for hit in memory.relevant(FACTS[0])]
+
+
+def test_a_first_recall_waits_for_another_process_that_writes(tmp_path: Path) -> None:
+    path = tmp_path / "chatbot.db"
+    memory, other = Memory(path, WordEmbedder), Memory(path, WordEmbedder)
+    tell(memory, FACTS)
+    with ThreadPoolExecutor() as pool, other.log.writing():
+        asked = pool.submit(memory.recall, FACTS[0])
+        time.sleep(2 * store.WAIT)
+        assert not asked.done()
+    assert asked.result()
+    memory.close()
+    other.close()
+
+
+def test_a_cache_that_another_process_emptied_is_filled_again(tmp_path: Path) -> None:
+    path = tmp_path / "chatbot.db"
+    memory, other = Memory(path, WordEmbedder), Memory(path, WordEmbedder)
+    tell(memory, FACTS)
+    assert memory.recall(FACTS[0])[0].lexical > 0
+    with other.log.writing() as connection:  # as a rebuild begins, that is killed then
+        words.clear(connection)
+        store._start_over(connection)
+    assert memory.recall(FACTS[0])[0].lexical > 0
+    memory.close()
+    other.close()
 
 
 def stored_vectors(memory: Memory) -> list[bytes]:
