@@ -250,6 +250,50 @@ def test_regenerating_that_fails_keeps_the_reply(
     assert [turn.text for turn in chat.history] == ["hello there my friend", "One two three."]
 
 
+@pytest.mark.parametrize("how", ["stopped", "failed"])
+def test_regenerating_that_brings_nothing_keeps_the_reply(
+    chat: Chat, parrot: Parrot, memory: Memory, how: str
+) -> None:
+    list(chat.turn("hello there my friend"))
+    before, stop = rows(memory), threading.Event()
+    if how == "stopped":
+        stop.set()
+        list(chat.regenerate(stop))
+    else:
+        parrot.script = ("!",)
+        with pytest.raises(ModelFault):
+            list(chat.regenerate(stop))
+    assert rows(memory) == before
+    assert [turn.text for turn in chat.history] == ["hello there my friend", "One two three."]
+
+
+def test_a_model_that_could_not_be_loaded_can_be_tried_again(
+    parrot: Parrot, memory: Memory, home: Path
+) -> None:
+    tries = []
+
+    def opener(name: str) -> Engine:
+        tries.append(name)
+        if len(tries) == 1:
+            raise ModelFault("no server answers: start it")
+        return parrot
+
+    chat = Chat(memory, Settings(home), opener=opener)
+    with pytest.raises(ModelFault, match="start it"):
+        chat.wait()
+    chat.try_again()
+    assert "".join(chat.turn("hello")) == "One two three."
+
+
+def test_what_is_forgotten_while_a_reply_comes_is_not_in_it(chat: Chat, memory: Memory) -> None:
+    fact = memory.remember("user", "My dog is called Biscuit.")
+    reply = chat.turn("What is my dog called?")
+    next(reply)
+    memory.forget([fact.id])
+    list(reply)
+    assert rows(memory)[-1] == ("assistant", "", "interrupted")
+
+
 def test_forgetting_takes_turns_out_of_the_window(chat: Chat, parrot: Parrot) -> None:
     list(chat.turn("My dog is called Biscuit."))
     assert chat.forget([turn.id for turn in chat.history]).turns == 2
@@ -268,6 +312,19 @@ def test_after_undo_new_turns_are_in_the_window(memory: Memory, home: Path) -> N
     list(chat.turn("My cat is Momo."))
     list(chat.turn("And now?"))
     assert any("Momo" in message.content for message in parrot.shown[-1])
+
+
+def test_undoing_a_long_prompt_brings_back_what_it_drove_out(memory: Memory, home: Path) -> None:
+    parrot = Parrot(window=260)
+    chat = chat_with(parrot, memory, home, system="be kind")
+    list(chat.turn("My cat is Momo."))
+    for number in range(3):
+        list(chat.turn(f"number {number}"))
+    list(chat.turn("a long text " * 50))
+    assert not any("Momo" in message.content for message in parrot.shown[-1][:-1])
+    chat.undo()
+    list(chat.turn("And now?"))
+    assert any(message.content == "My cat is Momo." for message in parrot.shown[-1])
 
 
 def test_a_prompt_that_got_no_reply_can_be_recalled(memory: Memory, home: Path) -> None:
@@ -334,6 +391,8 @@ def test_pins_come_with_private_prompts_but_not_without_memory(
     chat = chat_with(parrot, memory, home)
     chat.new(private=True)
     list(chat.turn("hello"))
+    assert "shellfish" in parrot.shown[-1][0].content
+    list(chat.turn("hello again"))
     assert "shellfish" in parrot.shown[-1][0].content
     chat = chat_with(parrot, memory, home, recall=False)
     list(chat.turn("hello"))

@@ -321,6 +321,19 @@ def test_a_file_that_cannot_be_used_is_not_and_is_built_anew(large: Memory, harm
     again.close()
 
 
+@pytest.mark.parametrize("harm", ["cut", "emptied"])
+def test_forgetting_with_a_broken_file_lets_go_of_it(large: Memory, harm: str) -> None:
+    (name,) = in_folder(large)
+    file = files.folder(large.log) / name
+    data = file.read_bytes()
+    again = Memory(large.log.path, WordEmbedder)
+    file.write_bytes(data[: len(data) // 2] if harm == "cut" else b"")
+    assert again.forget([3]) == 1
+    assert name not in in_folder(again)
+    assert nearest_of(again, "red fox", 5) == pytest.approx(exact(again, "red fox", 5), abs=1e-5)
+    again.close()
+
+
 def test_verify_and_stats_know_the_file(large: Memory) -> None:
     (name,) = in_folder(large)
     file = files.folder(large.log) / name

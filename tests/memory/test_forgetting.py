@@ -185,6 +185,20 @@ def test_text_files_beside_the_database_lose_it_in_place(memory: Memory) -> None
     assert (folder(memory) / "wide.txt").read_text("utf-16") == "x" * len(SECRET)
 
 
+def test_a_word_within_a_longer_one_stays(memory: Memory) -> None:
+    (id_,) = tell(memory, ["I hate cheese."])
+    tell(memory, ["My favourite dessert is cheesecake."])
+    memory.catch_up()
+    file = folder(memory) / "export.jsonl"
+    said = '{"text": "My favourite dessert is cheesecake.\\ncheese, 생cheese, cheese는"}'
+    file.write_text(said, "utf-8")
+    receipt = forgetting.forget(memory, [id_])
+    assert receipt.clean and receipt.files == (file.name,)
+    changed = file.read_text("utf-8")
+    assert "cheesecake" in changed and "생cheese" in changed
+    assert "\\nxxxxxx," in changed and "xxxxxx는" in changed
+
+
 def test_a_file_that_cannot_be_changed_is_named(memory: Memory) -> None:
     id_ = secret(memory)
     (folder(memory) / "zanzibarquux.txt").write_text("empty", "utf-8")

@@ -135,6 +135,13 @@ NETWORKS = (
 )
 
 
+def test_a_card_number_is_found_beside_its_code_and_behind_a_particle() -> None:
+    for first, length in NETWORKS:
+        number = grouped(card(first, length), " ")
+        for said in ("{} 737 exp 12/27", "카드번호는{}", "{} 12 27") if length == 16 else ():
+            assert mask(said.format(number)) == said.format("[card number left out]")
+
+
 def card(first: str, length: int) -> str:
     digits = first + drawn(length - len(first) - 1, DIGITS)
     return next(digits + last for last in DIGITS if luhn(digits + last))
