@@ -38,7 +38,7 @@ FROZEN = 10  # lower layers that are left as they are: a sixth of the time
 LONGEST = 1024  # tokens of an example; longer ones are left out
 SHARE = 0.7  # of the updates is shipped: all of them let the model forget what it knew
 KOREAN = 0.375  # of the Korean examples are drawn for each epoch: they are three times as long
-MEASURED = 40  # every so manieth example is kept out
+MEASURED = 160  # every so manieth example is kept out
 SAVED = 300.0
 LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 

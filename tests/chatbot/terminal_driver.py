@@ -20,6 +20,7 @@ from types import TracebackType
 
 import pyte
 
+BRACKETED = 2004 << 5  # as pyte keeps the private mode
 PASTE_BEGIN, PASTE_END = "\x1b[200~", "\x1b[201~"
 ALT_ENTER, CTRL_C, CTRL_D, CTRL_J, CTRL_R, ENTER = "\x1b\r", "\x03", "\x04", "\n", "\x12", "\r"
 SIZE = {"COLUMNS", "LINES"}  # would outrank the pseudo-terminal's own
@@ -83,8 +84,12 @@ class Terminal:
             data = data[os.write(self._master, data[:512]) :]
 
     def paste(self, text: str) -> None:
-        """Paste `text`, as a terminal with bracketed paste does."""
-        self.send(PASTE_BEGIN + text + PASTE_END)
+        """Paste `text`, in brackets if the program has asked for them, as a terminal does."""
+        self._read(0)
+        if BRACKETED in self._screen.mode:
+            self.send(PASTE_BEGIN + text + PASTE_END)
+        else:
+            self.send(text.replace("\r\n", "\r").replace("\n", "\r"))
 
     def resize(self, rows: int, columns: int) -> None:
         self._screen.resize(rows, columns)

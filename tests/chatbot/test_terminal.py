@@ -180,6 +180,23 @@ def test_what_was_pasted_is_marked(scripted: Scripted) -> None:
     ]
 
 
+def test_what_is_pasted_during_a_reply_is_one_prompt_and_no_command(scripted: Scripted) -> None:
+    terminal = scripted.start({"first": "Slowly ⏸now."})
+    terminal.wait_for_prompt()
+    terminal.send("first" + ENTER)
+    terminal.wait_for("Slowly")
+    terminal.paste("one line\n/undo\nanother")
+    scripted.open_gate()
+    terminal.wait_for("another")
+    terminal.send(ENTER)
+    terminal.wait_for("You said: one line")
+    terminal.wait_for_prompt()
+    assert [(turn.text, turn.source) for turn in scripted.turns() if turn.role == "user"] == [
+        ("first", None),
+        ("one line\n/undo\nanother", "pasted"),
+    ]
+
+
 def test_two_ways_to_a_new_line(scripted: Scripted) -> None:
     terminal = scripted.start()
     ask(terminal, f"one{ALT_ENTER}two{CTRL_J}three", "You said: one")
@@ -415,7 +432,7 @@ def test_a_model_that_fails_is_one_line(scripted: Scripted) -> None:
     terminal.wait_for_prompt()
     terminal.send("hello" + ENTER)
     terminal.wait_for("no such model: ␛[2Jx")
-    terminal.wait_for_prompt()
+    terminal.wait_for(lambda terminal: terminal.cursor_line == "> hello")  # to be sent again
     terminal.wait_for("scripted (not loaded)")
     assert "Traceback" not in terminal.text
 
