@@ -406,6 +406,9 @@ class Session:
         self.screen.line(question)
         return False
 
+    def wait(self) -> bool:
+        return self.chat.wait()
+
     def generate(self, begin: object) -> str | None:
         return None
 
