@@ -209,8 +209,9 @@ def judge(home: Path, rows: Sequence[Row]) -> dict[str, list[str]]:
     memory = Memory(home / "chatbot.db", WordEmbedder)
     with memory.log.reading() as connection:
         counts = Counter(connection.scalars(sa.select(turns.c.text)))
+        del counts[""]  # replies that were being given what another process forgot
         unfinished = connection.scalar(sa.select(sa.func.count()).select_from(drafts))
-    wrong["lost"] = [text for text in told["there"] - told["doomed"] if not counts[text]]
+    wrong["lost"] = [text for text in told["there"] - told["doomed"] - {""} if not counts[text]]
     wrong["doubled"] = [text for text, times in counts.items() if times > 1]
     wrong["not forgotten"] = [text for text in told["gone"] if counts[text]]
     wrong["drafts"] = [f"{unfinished} drafts are left"] if unfinished else []

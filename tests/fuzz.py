@@ -381,6 +381,9 @@ class _Session:
     def ask(self, question: str) -> bool:
         return False
 
+    def wait(self) -> bool:
+        return True
+
     def generate(self, begin: Any) -> str | None:
         return None
 
