@@ -5,9 +5,11 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -317,3 +319,19 @@ def test_an_input_error_on_a_full_disk_is_said_to_be_that(
         schema._as_fault(tmp_path / "chatbot.db"),
     ):
         raise sa.exc.OperationalError("SELECT 1", {}, error)
+
+
+def test_several_that_first_open_a_file_wait_for_one_another(tmp_path: Path) -> None:
+    """SQLite's own patience doesn't cover the change to a write-ahead log."""
+    refused = iter(["database is locked"] * 3)
+
+    class Refusing(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if "journal_mode" in sql and (reason := next(refused, None)):
+                raise sqlite3.OperationalError(reason)
+            return super().execute(sql, *parameters)
+
+    with closing(sqlite3.connect(tmp_path / "x.db", factory=Refusing)) as connection:
+        schema._configure(connection, None)
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert next(refused, None) is None
