@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 Strategy = Literal["greedy", "beam", "sample"]
-COLDEST = 1e-6  # temperature: by less a logit would be divided to infinity
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+COLDEST = 1e-6  # temperature: by less a logit would be divided to infinity
 FEW = 512  # tokens looked at before the whole vocabulary is sorted for top-p
 
 

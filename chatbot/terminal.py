@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, TextIO
 
 from chatbot import commands
-from chatbot.errors import BadInput, ChatbotFault, ModelFault, WindowFull
+from chatbot.errors import BadInput, ChatbotFault, WindowFull
 from chatbot.keys import DumbLine, Input, InputLine, Typed
 from chatbot.rows import BROKEN_PIPE, INTERRUPTED, complain
 from chatbot.screen import FRAME, LiveReply, PlainReply, Screen, safe
@@ -133,13 +133,10 @@ class Terminal:
             self.screen.write(PASTES)
         shown = self.screen.reply()
         try:
-            try:
-                if not self._wait_for_model(shown, self._stop):
-                    self._prefill = prompt
-                    return False
-            except ModelFault:
-                self._prefill = prompt
-                raise
+            self._prefill = prompt  # for as long as it isn't begun
+            if not self._wait_for_model(shown, self._stop):
+                return False
+            self._prefill = ""
             self._stream(shown, _Generation(begin, self._stop))
         finally:
             shown.end()

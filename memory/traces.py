@@ -178,15 +178,20 @@ def has_word(path: Path, word: str) -> bool:
 
 def _places(data: bytes | bytearray, coded: bytes, text: str, *, whole: bool) -> Iterator[int]:
     """Where `text`, as it is coded, begins; with `whole` only where it is a word of its own."""
+    encoding = _encoding(coded, text)
     at = data.find(coded) if len(coded) >= LEAST else -1
     while at >= 0:
         end = at + len(coded)
-        encoding = _encoding(coded, text)
-        before = data[max(0, at - 6) : at].decode(encoding, "ignore")
-        after = data[end : end + 6].decode(encoding, "ignore")
-        if not whole or not (_WORD_BEFORE.search(before) or _WORD_AFTER.match(after)):
+        if not whole or not _is_within(data, at, end, encoding):
             yield at
         at = data.find(coded, end)
+
+
+def _is_within(data: bytes | bytearray, at: int, end: int, encoding: str) -> bool:
+    """Whether what stands there is part of a longer word."""
+    before = data[max(0, at - 6) : at].decode(encoding, "ignore")
+    after = data[end : end + 6].decode(encoding, "ignore")
+    return bool(_WORD_BEFORE.search(before) or _WORD_AFTER.match(after))
 
 
 # What makes a word part of a longer one. An escape of JSON's before it doesn't, nor does Hangul
