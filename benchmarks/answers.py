@@ -36,7 +36,7 @@ from chatbot.settings import Settings
 from memory.embed import Embedder
 from memory.store import Memory
 
-REPLY_TOKENS = 160  # a Korean letter takes two or three
+REPLY_TOKENS = 320  # a Korean letter takes two or three
 SEED = 20261122
 HANGUL = re.compile("[가-힣]")
 BRIEFLY = ("Answer in a few words.", "짧게 답해 줘.")

@@ -15,7 +15,7 @@ from datetime import datetime
 from chatbot.engines import Message
 from chatbot.errors import WindowFull
 from chatbot.unseen import without
-from memory.times import resolved
+from memory.times import dated, resolved
 from memory.types import PINNED, Hit, Turn
 
 # Chosen by measuring what the built-in model makes of them: docs/experiments.md.
@@ -224,18 +224,24 @@ def quote(hits: Sequence[Hit], now: datetime) -> str:
 
 
 def fenced(hits: Sequence[Hit], now: datetime) -> str:
-    """Memories as the model reads them: dated, speaker-labelled, fenced, oldest first.
+    """Memories as the model reads them: dated, speaker-labelled, fenced.
 
-    The dates that they tell in words ("yesterday") are given as dates, too; one that a newer turn
-    supersedes is marked as earlier.
+    The dates that they tell in words ("yesterday") are given as dates, too, all of them as an
+    answer would; one that a newer turn supersedes is marked as earlier.
     """
     lines = []
-    for hit in sorted(hits, key=lambda hit: (hit.turn.at, hit.turn.id)):
+    for hit in as_quoted(hits):
         turn = hit.turn
-        day = f"{turn.at.astimezone():%Y-%m-%d}"
+        day = dated(turn.at.astimezone(), turn.text[:READ])
         earlier = ", earlier" if hit.superseded_by is not None else ""
         lines.append(f'[{ago(turn.at, now)}, {day}{earlier}] {_speaker(turn)}: "{told(turn)}"')
     return "\n".join([OPENING, *lines, CLOSING])
+
+
+def as_quoted(hits: Sequence[Hit]) -> list[Hit]:
+    """Hits in the order in which they are quoted: the best stands last, next to the question, since
+    where a memory stands is all that a model learns of its rank."""
+    return sorted(hits, key=lambda hit: (hit.score, hit.turn.at, hit.turn.id))
 
 
 def told(turn: Turn) -> str:

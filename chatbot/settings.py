@@ -28,7 +28,7 @@ class Settings:
     model: str = DEFAULT_GPT
     decoding: Decoding = field(default_factory=lambda: Decoding.default("sample"))
     system: str | None = None
-    memories: int = 5
+    memories: int = 3
     recall: bool = True
     secrets: str = "flag"
 

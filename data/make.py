@@ -11,6 +11,9 @@ that they don't.
 Of Korean the model knows next to nothing, so there it chooses nothing: a reply quotes the memories,
 each with its day, and where there are none it says that it doesn't know.
 
+General questions get the reply that the model gives untrained, so that it doesn't learn to look for
+everything in its memory (learning without forgetting: Li and Hoiem 2016, arXiv 1606.09282).
+
 FILE gets a line for each window: {"kind", "messages": [{"role", "content"}], "reply", "others":
 [{"content", "reply"}]}, the others with what the last message is then. Takes about ten minutes,
 most of it embedding.
@@ -22,14 +25,19 @@ import random
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from chatbot.catalogue import DEFAULT_GPT
 from chatbot.cli import open_embedder
-from chatbot.context import SYSTEM, Contents, told
+from chatbot.context import SYSTEM, Contents, as_quoted, told
+from chatbot.decoding import Decoding
+from chatbot.engines import Message, open_engine
+from chatbot.models import resolve
 from memory.embed import Embedder
 from memory.rank import asks_about_asker
 from memory.store import Memory
@@ -37,7 +45,7 @@ from memory.types import Hit, Turn
 
 DIALOGUES = Path(__file__).parent / "dialogues"
 SEED = 20261122
-MOST = 5  # memories that are quoted
+MOST = 3  # memories that are quoted
 OTHERS = 4  # more questions of one window that its memories answer
 WHOLE = 160  # letters of a memory that a Korean reply quotes whole; of a longer one, one sentence
 SHORT = 12  # letters of a sentence that is quoted with the next one
@@ -52,6 +60,8 @@ SHARES = {
     "beyond": 0.35,  # of the windows are asked something that they don't answer, too
 }
 BESIDE = 0.15  # of the short chats come with memories that have nothing to do with them
+GENERAL_BESIDE = 0.5  # of the general questions are asked once more, with such memories
+GENERAL_TOKENS = 70  # of a reply to them at most
 TERMINAL = {"User": "user", "Assistant": "assistant", "나": "user", "어시스턴트": "assistant"}
 UNKNOWN = {
     "en": (
@@ -185,6 +195,11 @@ def chats() -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
             yield kind, language, list(zip(said[::2], said[1::2], strict=True))
 
 
+def general() -> list[str]:
+    """Questions and requests that no memory has anything to do with."""
+    return (DIALOGUES / "general_en.txt").read_text("utf-8").splitlines()
+
+
 def _blocks(name: str) -> list[str]:
     text = (DIALOGUES / name).read_text("utf-8")
     return re.split(r"^#[ \t]*", text, flags=re.MULTILINE)[1:]
@@ -209,11 +224,13 @@ class Maker:
             memory = Memory(Path(folder) / "chatbot.db", lambda: self.embedder)
             stored = memory.log.extend([("", session) for session in talk.sessions])
             memory.catch_up()
-            for question in talk.questions:
+            for own in talk.questions:
                 now = stored[-1].at + timedelta(days=self.rng.choice((1, 3, 10, 40, 150, 400)))
+                question = self._of_other(talk, own) or own
                 hits = memory.relevant(question.text, MOST, now=now)
                 self.beside[talk.language] += hits[-1:]
-                if talk.language == "ko":
+                if talk.language == "ko":  # where each is asked about few turns
+                    hits = hits or memory.recall(question.text, self.rng.randint(1, MOST), now=now)
                     yield self._quotation(question, stored, hits, now)
                 else:
                     yield self._example(talk, question, stored, hits, now)
@@ -226,17 +243,12 @@ class Maker:
         telling = question.among(stored)
         evidence = {turn.id for turn in telling}
         kind, known = "answer", bool(evidence)
-        if known and (other := self._of_other(talk, question)):
-            kind, known, question = "other speaker", False, other
-        elif known and rng.random() < SHARES["taken out"]:
+        if not known:
+            kind = "unanswerable"
+        elif rng.random() < SHARES["taken out"]:
             kind, known = "taken out", False
             hits = [hit for hit in hits if hit.turn.id not in evidence]
-        elif not known:
-            kind = "unanswerable"
-        most = rng.randint(2, MOST)
-        given = hits[:most]
-        if known:
-            given = self._with(given, telling, most)
+        given = self._with(hits, telling) if known else hits
         asked = [self._asked(language, question, known or kind == "unanswerable")]
         there = {hit.turn.id for hit in given}
         asked += [
@@ -249,9 +261,9 @@ class Maker:
     def _quotation(
         self, question: Question, stored: Sequence[Turn], hits: list[Hit], now: datetime
     ) -> Example:
-        """A Korean question, and what was recalled, quoted as it stands: the oldest first."""
+        """A Korean question, and what was recalled, quoted as it stands."""
         given = [] if self.rng.random() < SHARES["taken out"] else hits
-        shown = sorted((hit.turn for hit in given), key=lambda turn: (turn.at, turn.id))
+        shown = [hit.turn for hit in as_quoted(given)]
         prompt, reply = self._asked("ko", question, bool(shown))
         if shown:
             reply = _quoting(question, shown, prompt != question.text)
@@ -274,7 +286,7 @@ class Maker:
         if self.rng.random() >= SHARES["hostile"]:
             return []
         text = self.rng.choice(HOSTILE)
-        return [Hit(replace(stored[0], id=-1, text=text, at=stored[-1].at), 0.5)]
+        return [Hit(replace(stored[0], id=-1, text=text, at=stored[-1].at), self.rng.random())]
 
     def _others(
         self, talk: Talk, question: Question, stored: Sequence[Turn], there: set[int]
@@ -293,23 +305,28 @@ class Maker:
         return chosen
 
     def _of_other(self, talk: Talk, question: Question) -> Question | None:
-        """The same question about the other speaker, now and then."""
+        """The same question about the other speaker, now and then: nothing answers it."""
         named = [name for name in talk.people if re.search(rf"\b{name}", question.text)]
-        if len(named) != 1 or len(talk.people) != 2 or self.rng.random() > SHARES["other speaker"]:
+        if talk.language == "ko" or not question.evidence or len(talk.people) != 2:
+            return None
+        if len(named) != 1 or self.rng.random() > SHARES["other speaker"]:
             return None
         (other,) = (name for name in talk.people if name not in named)
-        return replace(question, text=question.text.replace(named[0], other))
+        brief, reply = (self.rng.choice(some["en"]) for some in (UNKNOWN_BRIEFLY, UNKNOWN))
+        return Question(question.text.replace(named[0], other), (), brief, reply)
 
-    def _with(self, hits: list[Hit], evidence: Sequence[Turn], most: int) -> list[Hit]:
-        """`hits` with all of the evidence among them, in the place of the last others if they would
-        be more than `most`."""
+    def _with(self, hits: Sequence[Hit], evidence: Sequence[Turn]) -> list[Hit]:
+        """`hits` with all of the evidence among them, wherever among them, in the place of the last
+        others if they would be more than MOST."""
+        given = list(hits)
         missing = [turn for turn in evidence if turn.id not in {hit.turn.id for hit in hits}]
         others = [hit for hit in hits if hit.turn not in evidence]
         for turn in missing:
-            if others and len(hits) >= most:
-                hits.remove(others.pop())
-            hits.append(Hit(turn, 0.5))
-        return hits
+            score = self.rng.choice(given).score if given else 0.5
+            if others and len(given) >= MOST:
+                given.remove(others.pop())
+            given.append(Hit(turn, score + self.rng.uniform(-1e-6, 1e-6)))
+        return given
 
     def _before(self, language: str) -> list[tuple[str, str]]:
         if self.rng.random() >= SHARES["chatted before"]:
@@ -329,6 +346,35 @@ class Maker:
                 if self.rng.random() < BESIDE and not asks_about_asker(prompt):
                     hits = self.rng.sample(self.beside[language], self.rng.randint(1, 3))
                 yield _line(f"{kind}, {language}", [(prompt, reply)], hits, said[:place], now)
+
+    def of_general(self, untrained: Callable[[str], str]) -> Iterator[Example]:
+        now = datetime(2026, 6, 1, 12, tzinfo=UTC)
+        for prompt in general():
+            reply = _sentences(untrained(prompt))
+            if reply:
+                yield _line("general, en", [(prompt, reply)], [], [], now)
+            if reply and self.rng.random() < GENERAL_BESIDE:
+                hits = self.rng.sample(self.beside["en"], self.rng.randint(1, 3))
+                yield _line("general, en", [(prompt, reply)], hits, [], now)
+
+
+def _sentences(text: str) -> str:
+    """The whole sentences that a text begins with."""
+    found = re.match(r".*[.!?](?=\s|$)", text, re.DOTALL)
+    return found[0].strip() if found else ""
+
+
+def _untrained() -> Callable[[str], str]:
+    """What the built-in model says to a prompt as it was published: without its adapter, which goes
+    by its name."""
+    engine = open_engine(str(resolve(DEFAULT_GPT).folder))
+    decoding = replace(Decoding.default("greedy"), max_tokens=GENERAL_TOKENS)
+
+    def reply(prompt: str) -> str:
+        window = [Message("system", SYSTEM), Message("user", prompt)]
+        return "".join(piece.text for piece in engine.stream(window, decoding))
+
+    return reply
 
 
 def _quoting(question: Question, memories: Sequence[Turn], brief: bool) -> str:
@@ -415,7 +461,7 @@ def main() -> None:
                 out.write(json.dumps(example, ensure_ascii=False) + "\n")
                 count += 1
             print(f"\rconversation {at}/{len(talks)}", end="", file=sys.stderr, flush=True)
-        for example in maker.of_chats():
+        for example in chain(maker.of_chats(), maker.of_general(_untrained())):
             out.write(json.dumps(example, ensure_ascii=False) + "\n")
             count += 1
     print(f"\n{count} examples", file=sys.stderr)

@@ -64,7 +64,8 @@ SAME_SESSION = 0.15  # what each hit takes from the others of its session
 # ten have room for what the best ones don't tell.
 ELSEWHERE = {6: 0.4, 7: 0.6, 8: 0.8, 9: 1.0}
 ANSWER = 0.4  # a question lends so much more to the turn after it
-GAP = 0.25  # log-odds behind the best hit, up to which another one is given beside it
+GAP = 0.5  # log-odds behind the best hit, up to which another one is given beside it
+AHEAD = 0.1  # log-odds by which what the one who is named said must be ahead of what others said
 
 # First words of a question.
 _ASKING = frozenset(
@@ -187,18 +188,32 @@ def repeats(text: str, query: str) -> bool:
     return _said(text).rstrip("? ") == _said(query).rstrip("? ")
 
 
-def worth_giving(hits: Sequence[Hit], k: int) -> list[Hit]:
+def worth_giving(query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
     """Those of `hits` (best first) that a model should be given, at most k.
 
     Nothing unless the best one is above the threshold: its score is the chance that the memory
     answers at all. Nothing far behind the best, since a small model takes what stands beside the
-    answer for the answer; and no turn that only asks.
+    answer for the answer; and no turn that only asks. Of a query that names one of the people who
+    speak, nothing that another of them said, and nothing at all unless that is behind: people tell
+    of themselves, so what another said answers the question about them.
     """
+    others = _others(query, [hit.turn.speaker for hit in hits])
     telling = [hit for hit in hits if not _is_question(hit.turn.text)]
-    if not telling or telling[0].score < THRESHOLD:
+    own = [hit for hit in telling if hit.turn.speaker not in others]
+    if not own or own[0].score < THRESHOLD:
         return []
-    least = _log_odds(telling[0].score) - GAP
-    return [hit for hit in telling[:k] if _log_odds(hit.score) >= least]
+    best = _log_odds(own[0].score)
+    rivals = (hit for hit in telling if hit.turn.speaker in others)
+    if any(_log_odds(hit.score) > best - AHEAD for hit in rivals):
+        return []
+    return [hit for hit in own[:k] if _log_odds(hit.score) >= best - GAP]
+
+
+def _others(query: str, speakers: Sequence[str]) -> set[str]:
+    """Those of `speakers` with a name of their own that a query doesn't mean which names one."""
+    people = {speaker for speaker in speakers if _names(speaker)}
+    named = {person for person in people if _is_named(_words(query), _names(person))}
+    return people - named if len(named) == 1 else set()
 
 
 def _log_odds(score: float) -> float:
@@ -572,7 +587,7 @@ def _named(query: str, speakers: Sequence[str]) -> Floats:
 
     A Korean name may be followed by particles, and go without the family name: 민정이는, of 김민정.
     """
-    asked = set(re.findall(r"[^\W_]+", _fold(query)))
+    asked = _words(query)
     named = {speaker: _is_named(asked, _names(speaker)) for speaker in set(speakers)}
     return np.array([float(named[speaker]) for speaker in speakers])
 
@@ -586,7 +601,11 @@ def _is_named(asked: set[str], names: set[str]) -> bool:
 
 
 def _names(speaker: str) -> set[str]:
-    return set(re.findall(r"[^\W_]+", _fold(speaker))) - {"user", "assistant"}
+    return _words(speaker) - {"user", "assistant"}
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[^\W_]+", _fold(text)))
 
 
 def _only_asks(text: str) -> bool:

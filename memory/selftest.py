@@ -328,7 +328,7 @@ def judge(case: Case, hits: Sequence[Hit], memories: Collection[int], now: datet
     """Where the turn stands among `hits`, and with how many memories it would be given."""
     from memory.rank import worth_giving  # NumPy comes with it
 
-    given = {k: worth_giving(hits[: 3 * k], k) for k in memories}
+    given = {k: worth_giving(case.query, hits[: 3 * k], k) for k in memories}
     if case.turn is None:
         score = hits[0].score if hits else 0.0
         return Outcome(case, None, score, frozenset(k for k in given if given[k]), now)

@@ -242,13 +242,14 @@ class Memory:
             evidence = self._with_words(gather)
         return rank(query, evidence, k, named)
 
-    def relevant(self, query: str, k: int = 5, *, now: datetime | None = None) -> list[Hit]:
+    def relevant(self, query: str, k: int = 3, *, now: datetime | None = None) -> list[Hit]:
         """What a model should be given, at most k hits: see rank.subject and rank.worth_giving."""
         from memory.rank import repeats, subject, worth_giving
 
         asked = subject(query)
         hits = self.recall(asked, 3 * k, now=now)
-        return worth_giving([hit for hit in hits if not repeats(hit.turn.text, asked)], k)
+        telling = [hit for hit in hits if not repeats(hit.turn.text, asked)]
+        return worth_giving(asked, telling, k)
 
     @property
     def vectors(self) -> "Nearest":

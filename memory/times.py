@@ -1,9 +1,9 @@
 """Times: "last week", "before Christmas", 두 달 전, 작년 여름, as stretches of time.
 
 `periods` finds what a text names, as said at a given moment in a given time zone; `resolved` writes
-the dates behind them into the text. A piece that begins an expression is read (memory/phrases.py),
-what follows is joined to it, then what relates it to others (before, since, from ... to) is looked
-for on both sides.
+the dates behind them into the text, as `dated` writes them. A piece that begins an expression is
+read (memory/phrases.py), what follows is joined to it, then what relates it to others (before,
+since, from ... to) is looked for on both sides.
 
 What is meant where words leave it open: weeks begin on Monday. "N weeks ago" is the week around
 that day; months and years likewise. What comes again (Monday, March, Christmas) is the last one
@@ -68,6 +68,11 @@ def resolved(text: str, said: datetime, zone: tzinfo | None = None) -> str:
                 pieces += [text[at:end], f"({label})" if time.korean else f" ({label})"]
                 at = end
     return "".join([*pieces, text[at:]])
+
+
+def dated(when: datetime, text: str = "") -> str:
+    """A day in words, for a reader of `text`: "2 May 2024", or 2024년 5월 2일 beside Hangul."""
+    return _dates(when, when, _HANGUL.search(text) is not None)
 
 
 _A_YEAR = re.compile(r"\byears?\b|년|작년|올해|금년|지난해", re.IGNORECASE)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from chatbot.context import Window
+from chatbot.context import Window, as_quoted
 from chatbot.encoding import Encoder
 from memory.types import Hit
 
@@ -86,9 +86,9 @@ def _pieces(window: Window) -> Iterator[_Piece]:
 def _quoted(
     kind: Kind, message: int, text: str, line: int, hits: Sequence[Hit]
 ) -> Iterator[_Piece]:
-    """Where `text` quotes `hits`: a line each, from `line` on, the oldest first."""
+    """Where `text` quotes `hits`: a line each, from `line` on."""
     lines = text.split("\n")
-    for hit in sorted(hits, key=lambda hit: (hit.turn.at, hit.turn.id)):
+    for hit in as_quoted(hits):
         start = sum(len(before) + 1 for before in lines[:line])
         yield _Piece(kind, message, start, start + len(lines[line]), hit)
         line += 1

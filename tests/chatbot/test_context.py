@@ -124,16 +124,18 @@ def test_a_prompt_longer_than_the_window_says_so() -> None:
         pack("s s", [], [], "w " * 200, count=count, limit=200, reserve=50, now=NOW)
 
 
-def test_memories_are_dated_labelled_and_in_the_order_they_were_said() -> None:
+def test_memories_are_dated_and_labelled_and_the_best_stands_last() -> None:
     newest = hit(3, "I moved to Busan", 0.9, 1)
-    oldest = hit(1, "I live\nin Seoul", 0.95, 22)
+    best = hit(1, "I live\nin Seoul", 0.95, 22)
     reply = Hit(turn(2, "assistant", "Busan is lovely", 0), 0.7)
-    text = quote([newest, oldest, reply], NOW)
-    lines = [line for line in text.splitlines() if "I " in line or "lovely" in line]
-    assert len(lines) == 3
-    seoul, busan, lovely = lines
-    assert "3 weeks ago, 2026-10-31" in seoul and "I live in Seoul" in seoul
-    assert "yesterday, 2026-11-21" in busan and "today" in lovely
+    korean = hit(4, "부산으로 이사했어", 0.6, 1)
+    text = quote([newest, best, reply, korean], NOW)
+    assert [line for line in text.splitlines() if ": " in line and line[0] == "["] == [
+        '[yesterday, 2026년 11월 21일] User: "부산으로 이사했어"',
+        '[today, 22 November 2026] Assistant: "Busan is lovely"',
+        '[yesterday, 21 November 2026] User: "I moved to Busan"',
+        '[3 weeks ago, 31 October 2026] User: "I live in Seoul"',
+    ]
 
 
 @pytest.mark.parametrize(
@@ -210,18 +212,18 @@ def test_one_long_prompt_leaves_as_much_history_as_fits() -> None:
 
 def test_dates_told_in_words_are_given_as_dates() -> None:
     said = Turn(1, 1, "user", "user", "I saw Ana yesterday.", datetime(2024, 5, 3, 12, tzinfo=UTC))
-    assert '2024-05-03] User: "I saw Ana yesterday (2 May 2024)."' in quote([Hit(said, 0.9)], NOW)
+    assert ' 3 May 2024] User: "I saw Ana yesterday (2 May 2024)."' in quote([Hit(said, 0.9)], NOW)
     often = Turn(1, 1, "user", "user", "yesterday " * 500, NOW)
     (line,) = [line for line in quote([Hit(often, 0.9)], NOW).splitlines() if "User:" in line]
     assert len(line) < CLIP + 50  # the dates lengthen nothing
 
 
 def test_what_a_newer_turn_supersedes_is_marked_and_comes_first() -> None:
-    old, new = hit(1, "I live in Seoul.", 0.9, 95), hit(2, "I moved to Busan.", 0.8, 1)
+    old, new = hit(1, "I live in Seoul.", 0.8, 95), hit(2, "I moved to Busan.", 0.9, 1)
     text = quote([new, replace(old, superseded_by=2)], NOW)
     seoul, busan = (line for line in text.splitlines() if "User:" in line)
-    assert seoul == '[3 months ago, 2026-08-19, earlier] User: "I live in Seoul."'
-    assert busan == '[yesterday, 2026-11-21] User: "I moved to Busan."'
+    assert seoul == '[3 months ago, 19 August 2026, earlier] User: "I live in Seoul."'
+    assert busan == '[yesterday, 21 November 2026] User: "I moved to Busan."'
 
 
 def test_pins_stand_behind_the_system_prompt_and_the_front_stays_the_same() -> None:
@@ -234,8 +236,9 @@ def test_pins_stand_behind_the_system_prompt_and_the_front_stays_the_same() -> N
             (history, [], "What is it?"),
         )
     )
-    assert one.messages[0].role == "system" and one.messages[0].content.startswith("be kind\n\n")
-    assert '[1 month ago, 2026-10-13] User: "I am allergic to nuts."' in one.messages[0].content
+    start = one.messages[0]
+    assert start.role == "system" and start.content.startswith("be kind\n\n")
+    assert '[1 month ago, 13 October 2026] User: "I am allergic to nuts."' in start.content
     assert two.messages[: len(one.messages) - 1] == one.messages[:-1]
     assert [shown.turn.id for shown in one.hits] == [90, 91]
     assert one.pins == two.pins == pins and 0.99 < pins[0].score < 1

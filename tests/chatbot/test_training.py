@@ -4,17 +4,20 @@ import argparse
 import json
 import random
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from chatbot.context import NOTHING_FOUND, QUESTION
 from chatbot.models import ModelFiles, trained_for
 from data import make, train
 from memory import adapter
 from memory.adapter import Adapter
 from memory.embed import SentenceEmbedder
+from memory.types import Hit, Turn
 from tests.chatbot.tiny import CHATML, chat_like, tiny_llama
 
 # -- the dialogues ---------------------------------------------------------------------------------
@@ -59,6 +62,7 @@ def test_nothing_that_is_measured_is_trained_on() -> None:
         question.text for talk in make.english() + make.korean() for question in talk.questions
     }
     trained |= {prompt for _, _, said in make.chats() for prompt, _ in said}
+    trained |= set(make.general())
     assert not asked & trained
     speakers = {t.speaker for talk in make.english() for session in talk.sessions for t in session}
     assert not (names - {"Assistant", "user"}) & speakers
@@ -83,8 +87,24 @@ def test_answers_stand_among_the_memories(language: str, embedder: SentenceEmbed
             assert all(said[:8] in window for said in quoted)
             days = re.findall(r"\d{4}년 \d+월 \d+일", example["reply"])
             assert len(days) >= len(quoted)
-        if example["kind"] in (f"taken out, {language}", f"other speaker, {language}"):
+        if example["kind"] == f"taken out, {language}":
             assert example["reply"] in (*make.UNKNOWN[language], *make.UNKNOWN_BRIEFLY[language])
+
+
+def test_general_questions_are_answered_as_before(embedder: SentenceEmbedder) -> None:
+    maker = make.Maker(embedder, random.Random(1))
+    maker.beside["en"] = [
+        Hit(Turn(1, 1, "user", "user", "My cat is called Momo.", datetime.now(UTC)), 0.7)
+    ] * 3
+    examples = list(maker.of_general(lambda prompt: f"It is {len(prompt)}. It isn't"))
+    assert len(make.general()) < len(examples) < 2 * len(make.general())
+    for example in examples:
+        content = example["messages"][-1]["content"]
+        assert content.split(QUESTION)[-1].removesuffix(NOTHING_FOUND) in make.general()
+        assert example["reply"].startswith("It is ") and example["reply"].endswith(".")
+    beside = [one for one in examples if "Momo" in one["messages"][-1]["content"]]
+    assert len(beside) == len(examples) - len(make.general())
+    assert not list(maker.of_general(lambda _: "no end"))
 
 
 # -- the training ----------------------------------------------------------------------------------

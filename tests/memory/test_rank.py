@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory.rank import (
+    AHEAD,
     ELSEWHERE,
     GAP,
     PARTS,
@@ -525,7 +526,7 @@ def chosen(*said: tuple[str, str, float], k: int = 3) -> list[str]:
         Hit(Turn(at, 1, role, role, text, NOW), logistic(odds))  # type: ignore[arg-type]
         for at, (role, text, odds) in enumerate(said, start=1)
     ]
-    return [hit.turn.text for hit in worth_giving(hits, k)]
+    return [hit.turn.text for hit in worth_giving("", hits, k)]
 
 
 def test_what_is_worth_giving() -> None:
@@ -542,6 +543,24 @@ def test_what_is_worth_giving() -> None:
     ]
     assert chosen(fact, ("assistant", "echo", 2.0 - 2 * GAP)) == ["fact"]
     assert chosen(("assistant", "answer", 2.0), near) == ["answer", "near"]
+
+
+def test_what_another_said_does_not_answer_for_the_one_who_is_named() -> None:
+    def given(query: str, *said: tuple[str, float]) -> list[str]:
+        hits = [
+            Hit(Turn(at, 1, "user", speaker, "I sing.", NOW), logistic(odds))
+            for at, (speaker, odds) in enumerate(said, start=1)
+        ]
+        return [hit.turn.speaker for hit in worth_giving(query, hits, 3)]
+
+    ann, ben, user = ("Ann Lee", 2.0), ("Ben", 2.0 - GAP / 2), ("user", 2.0 - GAP / 2)
+    assert given("What does Ann do?", ann, ben, user) == ["Ann Lee", "user"]
+    assert given("What does Ben do?", ann, ben, user) == []
+    assert given("What does Ann do?", ann, ("Ben", 2.0 - AHEAD / 2)) == []  # too near
+    assert given("What do Ann and Ben do?", ann, ben) == ["Ann Lee", "Ben"]
+    assert given("Who sings?", ann, ben) == ["Ann Lee", "Ben"]
+    assert given("What does Cleo do?", ann, ben) == ["Ann Lee", "Ben"]  # nobody here
+    assert given("민지는 뭐 해?", ("김민지", 2.0), ("서준", 1.7)) == ["김민지"]
 
 
 @pytest.mark.parametrize(

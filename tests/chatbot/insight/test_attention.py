@@ -320,7 +320,7 @@ def test_spans_cover_each_token_of_the_window_once(kind: str, template: str | No
     texts = [tokenizer.decode(ids[span.start : span.end]).strip() for span in spans if span.hit]
     assert len(texts) == 4
     if kind == "gpt2":
-        assert texts[0] == '[1 year ago, 2025-10-18] User: "Call me Jun."'
+        assert texts[0] == '[1 year ago, 18 October 2025] User: "Call me Jun."'
         assert texts[2].endswith('User: "고양이가 대화하는 것을 들었다"')
         (prompt,) = (span for span in spans if span.kind == "prompt")
         assert tokenizer.decode(ids[prompt.start : prompt.end]).strip() == "Who am I?"

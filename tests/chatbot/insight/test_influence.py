@@ -178,7 +178,8 @@ def test_tokens_taken() -> None:
     contents = window_of(hits_of(), [turn(30, "I am a vet.")]).contents
     counted = taken(contents, words)
     assert list(counted) == [30, 10, 11, 12, 13]
-    assert counted[10] == len('[1 week ago, 2026-11-12] User: "My cat is called Momo."'.split())
+    quoted = '[1 week ago, 12 November 2026] User: "My cat is called Momo."'
+    assert counted[10] == len(quoted.split())
 
 
 # -- views ----------------------------------------------------------------------------------------
