@@ -318,7 +318,8 @@ def check_quotation(text: str, attack: Attack) -> None:
     """What stands in the fence is one line: a label, a short name, and one quotation."""
     (line,) = text.strip().splitlines()
     assert "<memory" not in look(line) and "</memory" not in look(line)
-    label = re.match(r'\[3 days ago, 19 November 2026\] ([^\[\]":]{1,42}): "', line)
+    day = "19 November 2026|2026년 11월 19일"
+    label = re.match(rf'\[3 days ago, (?:{day})\] ([^\[\]":]{{1,42}}): "', line)
     assert label and line.endswith('"') and len(line) <= CLIP + 80
     assert not re.search(r'"\s*\[', line[label.end() :])
     assert hidden(line) == []

@@ -315,12 +315,12 @@ def test_spans_cover_each_token_of_the_window_once(kind: str, template: str | No
     covered = [place for span in spans for place in range(span.start, span.end)]
     assert covered == [*range(len(ids) + 5)]
     assert [span.kind for span in spans if span.kind not in ("template", "reply")] == KINDS["whole"]
-    assert [span.hit.turn.id for span in spans if span.hit] == [3, 4, 6, 5]
+    assert [span.hit.turn.id for span in spans if span.hit] == [4, 3, 6, 5]
     # Each span spells just its part; a tokenizer may have put a space before it.
     texts = [tokenizer.decode(ids[span.start : span.end]).strip() for span in spans if span.hit]
     assert len(texts) == 4
     if kind == "gpt2":
-        assert texts[0] == '[1 year ago, 18 October 2025] User: "Call me Jun."'
+        assert texts[1] == '[1 year ago, 18 October 2025] User: "Call me Jun."'
         assert texts[2].endswith('User: "고양이가 대화하는 것을 들었다"')
         (prompt,) = (span for span in spans if span.kind == "prompt")
         assert tokenizer.decode(ids[prompt.start : prompt.end]).strip() == "Who am I?"
