@@ -140,12 +140,12 @@ def rank(
     asks the same, and an echo of a memory, which is a hit itself.
     """
     weights = weights or load_weights()
-    asks = _asks(query)
+    is_asked = asks(query)
     echoes, asking = _echoes(query, evidence)
     telling = [
         c
         for c in evidence.candidates
-        if c.turn.id not in echoes and not (asks and repeats(c.turn.text, query))
+        if c.turn.id not in echoes and not (is_asked and repeats(c.turn.text, query))
     ]
     kept = _newest_of_same(telling, _timely([c.turn for c in telling], periods))
     shown = [i for i, c in enumerate(kept) if c.turn.id not in asking]
@@ -471,7 +471,7 @@ def signs(query: str, found: Mapping[str, Floats], totals: Floats) -> dict[str, 
         "aside": float(not found["speaker"].any() and not _OWN.search(_fold(query))),
         "session": float(found["tokens_session"][best]),
         "asked": math.log1p(len(found["met_by_token"])),
-        "telling": float(not _asks(query)),
+        "telling": float(not asks(query)),
         "wordless": float(not found["covered"].any()),
     }
 
@@ -542,6 +542,13 @@ _MANNER_KOREAN = re.compile(  # often behind a question without its question mar
     r"|한국어로|영어로)"
     r"\s*(답|대답|말|설명|얘기|이야기|알려|써)\S*(\s*(줘|줘요|주세요|줄래|달라)\S*)?[.!?~]*$"
 )
+_SENTENCES = re.compile(  # where one begins; what says how to answer may have no mark before it
+    r"(?<=[.!?？。])\s+"
+    r"|(?<!please)(?<!just)\s+(?=((please|just) )?"
+    r"((?-i:Answer|Reply|Respond|Keep it|Make it|Be)|(answer|reply|respond) (in|with)"
+    r" (a|a few|one|two|three|\d+)) )",
+    re.IGNORECASE,
+)
 _MANNER_WORDS = 8  # at most, of a sentence that only says how to answer
 
 
@@ -550,7 +557,9 @@ def subject(prompt: str) -> str:
 
     They say nothing about what is sought, and are near to others of their kind.
     """
-    sentences = re.split(r"(?<=[.!?？。])\s+", _MANNER_KOREAN.sub("", " " + prompt).strip())
+    text = _MANNER_KOREAN.sub("", " " + prompt).strip()
+    starts = [0, *(found.end() for found in _SENTENCES.finditer(text)), len(text)]
+    sentences = [text[start:end].strip() for start, end in itertools.pairwise(starts)]
     kept = [
         sentence
         for sentence in sentences
@@ -561,10 +570,10 @@ def subject(prompt: str) -> str:
 
 def asks_about_asker(query: str) -> bool:
     """Whether a prompt asks for what only its asker can have told: "What is my …", "Did I …"."""
-    return _asks(query) and _OWN.search(_fold(query)) is not None
+    return asks(query) and _OWN.search(_fold(query)) is not None
 
 
-def _asks(query: str) -> bool:
+def asks(query: str) -> bool:
     """Whether a prompt asks for something: a question mark, or a first word that asks."""
     if "?" in query or "？" in query or _ASKING_KOREAN.search(_fold(query)):
         return True
@@ -651,7 +660,7 @@ def _restates(turn: Turn, source: Turn, asked: frozenset[str]) -> bool:
     told, own = _tokens(source.text), _tokens(turn.text)
     added = own - told - asked
     if turn.role == "user":
-        return not added and _asks(turn.text)
+        return not added and asks(turn.text)
     restated = (own & told) - asked
     return bool(restated) and 2 * len(added) <= len(own) and not _names_one(turn.text, added)
 

@@ -568,6 +568,9 @@ def test_what_another_said_does_not_answer_for_the_one_who_is_named() -> None:
     [
         ("What did I pay the lawyer? Answer in a few words.", "What did I pay the lawyer?"),
         ("Please answer briefly. What is my name?", "What is my name?"),
+        ("when do i phone home Answer in a few words.", "when do i phone home"),
+        ("where is my cat please answer in one word", "where is my cat"),
+        ("what did he answer in the interview", "what did he answer in the interview"),
         ("여권 언제 만들었죠? 짧게 답해 줘.", "여권 언제 만들었죠?"),
         ("여권 만들러 간 게 며칠이었죠 한 문장으로 말해 주세요", "여권 만들러 간 게 며칠이었죠"),
         ("Answer in a few words.", "Answer in a few words."),
