@@ -274,7 +274,10 @@ def _memory_show(session: Session, argument: str) -> None:
 def _memory_forget(session: Session, argument: str) -> None:
     from memory import forgetting
 
-    plan = forgetting.plan(session.chat.memory, _doomed(session, argument))
+    doomed_ids = _doomed(session, argument)
+    if doomed_ids is None:
+        return
+    plan = forgetting.plan(session.chat.memory, doomed_ids)
     if not plan.turns:
         session.screen.note("nothing found: nothing is forgotten")
         return
@@ -291,8 +294,9 @@ def _memory_forget(session: Session, argument: str) -> None:
         session.screen.note("nothing was forgotten")
 
 
-def _doomed(session: Session, argument: str) -> list[int]:
-    """The turns that `/memory forget` names: by number, or by what they hold."""
+def _doomed(session: Session, argument: str) -> list[int] | None:
+    """The turns that `/memory forget` names: by number, or by what they hold; None if the user
+    didn't wait for the search."""
     verb, _, query = argument.partition(" ")
     if verb != "search" or not query.strip():
         return _numbers(argument, "/memory forget")
@@ -300,7 +304,7 @@ def _doomed(session: Session, argument: str) -> list[int]:
 
     with suppress(ChatbotFault):  # two threads must not import transformers at once
         if not session.wait():
-            return []
+            return None
     return [turn.id for turn in forgetting.choose(session.chat.memory, query)]
 
 

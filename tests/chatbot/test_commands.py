@@ -244,6 +244,17 @@ def test_search_waits_for_the_model_whatever_becomes_of_it(
     session.chat.memory.close()
 
 
+def test_a_search_that_nobody_waits_for_says_nothing(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.say("The bell is broken.")
+    assert "nothing is forgotten" in session.run("/memory forget search zeppelins")
+    monkeypatch.setattr(session, "wait", lambda: False)
+    assert not session.run("/memory forget search bell")
+    assert "nothing found" not in session.run("/memory search bell")
+    assert not session.asked
+
+
 def test_forget_asks(session: Session) -> None:
     session.say("a secret")
     assert "nothing was forgotten" in session.run("/memory forget 1,2")
