@@ -8,8 +8,8 @@ or the question is asked about the other speaker: then the reply says that it is
 its own question a window is asked others: those that its memories answer, too, and now and then one
 that they don't.
 
-Of Korean the model knows next to nothing, so there it chooses nothing: a reply quotes the memories,
-each with its day, and where there are none it says that it doesn't know.
+Of Korean the model knows next to nothing, so there it composes nothing: a question is answered by
+quoting the memories, each with its day, and all else by one of the dozen sentences of chats_ko.txt.
 
 General questions get the reply that the model gives untrained, so that it doesn't learn to look for
 everything in its memory (learning without forgetting: Li and Hoiem 2016, arXiv 1606.09282).
@@ -39,7 +39,7 @@ from chatbot.decoding import Decoding
 from chatbot.engines import Message, open_engine
 from chatbot.models import resolve
 from memory.embed import Embedder
-from memory.rank import asks_about_asker
+from memory.rank import asks, asks_about_asker
 from memory.store import Memory
 from memory.types import Hit, Turn
 
@@ -54,6 +54,7 @@ SHARES = {
     "brief": 0.6,
     "taken out": 0.08,
     "other speaker": 0.08,
+    "nothing found": 0.2,  # of the questions of somebody about themselves
     "chatted before": 0.2,
     "in the other language": 0.4,  # of what was chatted before
     "hostile": 0.04,
@@ -76,18 +77,11 @@ UNKNOWN = {
         "No information about that in my memory, sorry.",
         "It was never mentioned, so I don't know.",
     ),
-    "ko": (
-        "그건 제 기억에 없어요.",
-        "그 이야기는 들은 기억이 없어요. 알려 주시겠어요?",
-        "기억하고 있는 것 중에는 그런 내용이 없어요.",
-        "그건 모르겠어요. 말씀하신 적이 없는 것 같아요.",
-        "찾아봤지만 그 내용은 기억에 없네요.",
-        "그건 아직 듣지 못했어요.",
-    ),
+    "ko": ("그건 제 기억에 없어요. 알려 주시면 기억해 둘게요.",),
 }
 UNKNOWN_BRIEFLY = {
     "en": ("Not mentioned.", "I don't know.", "Not in my memory."),
-    "ko": ("모르겠어요.", "기억에 없어요."),
+    "ko": ("기억에 없어요.",),
 }
 
 HOSTILE = (  # said in a memory, to be left alone
@@ -248,6 +242,8 @@ class Maker:
         elif rng.random() < SHARES["taken out"]:
             kind, known = "taken out", False
             hits = [hit for hit in hits if hit.turn.id not in evidence]
+        elif self._nothing_found(question):
+            kind, known, hits = "taken out", False, []
         given = self._with(hits, telling) if known else hits
         asked = [self._asked(language, question, known or kind == "unanswerable")]
         there = {hit.turn.id for hit in given}
@@ -262,7 +258,8 @@ class Maker:
         self, question: Question, stored: Sequence[Turn], hits: list[Hit], now: datetime
     ) -> Example:
         """A Korean question, and what was recalled, quoted as it stands."""
-        given = [] if self.rng.random() < SHARES["taken out"] else hits
+        taken_out = self.rng.random() < SHARES["taken out"] or self._nothing_found(question)
+        given = [] if taken_out else hits
         shown = [hit.turn for hit in as_quoted(given)]
         prompt, reply = self._asked("ko", question, bool(shown))
         if shown:
@@ -270,6 +267,10 @@ class Maker:
         hostile = self._hostile(stored) if shown else []
         kind = "answer, ko" if shown else "taken out, ko"
         return _line(kind, [(prompt, reply)], [*given, *hostile], self._before("ko"), now)
+
+    def _nothing_found(self, question: Question) -> bool:
+        """Whether a question of somebody about themselves is asked where nothing was told."""
+        return asks_about_asker(question.text) and self.rng.random() < SHARES["nothing found"]
 
     def _asked(self, language: str, question: Question, known: bool) -> tuple[str, str]:
         """A prompt, and the reply to it."""
@@ -292,7 +293,8 @@ class Maker:
         self, talk: Talk, question: Question, stored: Sequence[Turn], there: set[int]
     ) -> list[tuple[Question, bool]]:
         """Other questions that these memories answer, and perhaps one that they don't."""
-        answered, beyond = [], []
+        answered: list[Question] = []
+        beyond: list[Question] = []
         for other in talk.questions:
             evidence = {turn.id for turn in other.among(stored)}
             if other.text == question.text or (evidence & there and not evidence <= there):
@@ -343,7 +345,9 @@ class Maker:
                 if kind == "corrects" and place + 1 < len(said):
                     continue  # what is corrected later is no example
                 hits: list[Hit] = []
-                if self.rng.random() < BESIDE and not asks_about_asker(prompt):
+                # In Korean any question is answered by its memories.
+                told = not (asks(prompt) if language == "ko" else asks_about_asker(prompt))
+                if told and self.rng.random() < BESIDE:
                     hits = self.rng.sample(self.beside[language], self.rng.randint(1, 3))
                 yield _line(f"{kind}, {language}", [(prompt, reply)], hits, said[:place], now)
 

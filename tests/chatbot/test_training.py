@@ -4,6 +4,7 @@ import argparse
 import json
 import random
 import re
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,9 +46,30 @@ def test_short_chats_alternate_and_do_not_repeat_themselves() -> None:
     openers = [said[0][0] for _, _, said in make.chats()]
     assert len(openers) > 700
     assert len(set(openers)) > 0.95 * len(openers)
-    for _, _, said in make.chats():
+    for _, language, said in make.chats():
         replies = [reply for _, reply in said]
-        assert len(set(replies)) == len(replies)
+        assert language == "ko" or len(set(replies)) == len(replies)
+
+
+def test_korean_chats_are_answered_with_a_dozen_sentences() -> None:
+    replies = Counter(
+        reply for _, language, said in make.chats() for _, reply in said if language == "ko"
+    )
+    assert len(replies) <= 12
+    assert min(replies.values()) >= 40
+    assert make.UNKNOWN["ko"][0] in replies
+
+
+def test_nobody_is_told_what_they_never_said(embedder: SentenceEmbedder) -> None:
+    turn = Turn(0, 0, "user", "user", "My dog is called Biscuit.", datetime.now(UTC))
+    asked = [make.Question(f"What is my dog's {n}. toy?", (0,), "A", "B") for n in range(60)]
+    talk = make.Talk("en", [[turn]], asked)
+    examples = list(make.Maker(embedder, random.Random(1)).of_talk(talk))
+    missed = [one for one in examples if NOTHING_FOUND in one["messages"][-1]["content"]]
+    assert len(missed) >= 60 * make.SHARES["nothing found"] / 2
+    for one in missed:
+        assert one["kind"] == "taken out, en"
+        assert one["reply"] in (*make.UNKNOWN["en"], *make.UNKNOWN_BRIEFLY["en"])
 
 
 def test_nothing_that_is_measured_is_trained_on() -> None:
