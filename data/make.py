@@ -9,7 +9,8 @@ its own question a window is asked others: those that its memories answer, too, 
 that they don't.
 
 Of Korean the model knows next to nothing, so there it composes nothing: a question is answered by
-quoting the memories, each with its day, and all else by one of the dozen sentences of chats_ko.txt.
+quoting the memories, each with its day, and all else with one of the seven sentences of
+chats_ko.txt.
 
 General questions get the reply that the model gives untrained, so that it doesn't learn to look for
 everything in its memory (learning without forgetting: Li and Hoiem 2016, arXiv 1606.09282).
@@ -349,7 +350,8 @@ class Maker:
                 told = not (asks(prompt) if language == "ko" else asks_about_asker(prompt))
                 if told and self.rng.random() < BESIDE:
                     hits = self.rng.sample(self.beside[language], self.rng.randint(1, 3))
-                yield _line(f"{kind}, {language}", [(prompt, reply)], hits, said[:place], now)
+                before = said[:place] or self._before(language)
+                yield _line(f"{kind}, {language}", [(prompt, reply)], hits, before, now)
 
     def of_general(self, untrained: Callable[[str], str]) -> Iterator[Example]:
         now = datetime(2026, 6, 1, 12, tzinfo=UTC)

@@ -51,11 +51,11 @@ def test_short_chats_alternate_and_do_not_repeat_themselves() -> None:
         assert language == "ko" or len(set(replies)) == len(replies)
 
 
-def test_korean_chats_are_answered_with_a_dozen_sentences() -> None:
+def test_korean_chats_are_answered_with_seven_sentences() -> None:
     replies = Counter(
         reply for _, language, said in make.chats() for _, reply in said if language == "ko"
     )
-    assert len(replies) <= 12
+    assert len(replies) == 7
     assert min(replies.values()) >= 40
     assert make.UNKNOWN["ko"][0] in replies
 
