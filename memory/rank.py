@@ -542,11 +542,11 @@ _MANNER_KOREAN = re.compile(  # often behind a question without its question mar
     r"|한국어로|영어로)"
     r"\s*(답|대답|말|설명|얘기|이야기|알려|써)\S*(\s*(줘|줘요|주세요|줄래|달라)\S*)?[.!?~]*$"
 )
-_SENTENCES = re.compile(  # where one begins; what says how to answer may have no mark before it
+_SENTENCES = re.compile(  # between two; what says how to answer may have no mark before it
     r"(?<=[.!?？。])\s+"
-    r"|(?<!please)(?<!just)\s+(?=((please|just) )?"
-    r"((?-i:Answer|Reply|Respond|Keep it|Make it|Be)|(answer|reply|respond) (in|with)"
-    r" (a|a few|one|two|three|\d+)) )",
+    r"|(?<!\s)(?<!please)(?<!just)\s+(?=(?:(?:please|just) )?"
+    r"(?:(?-i:Answer|Reply|Respond|Keep it|Make it|Be)|(?:answer|reply|respond) (?:in|with)"
+    r" (?:a|a few|one|two|three|\d+)) )",
     re.IGNORECASE,
 )
 _MANNER_WORDS = 8  # at most, of a sentence that only says how to answer
@@ -557,9 +557,7 @@ def subject(prompt: str) -> str:
 
     They say nothing about what is sought, and are near to others of their kind.
     """
-    text = _MANNER_KOREAN.sub("", " " + prompt).strip()
-    starts = [0, *(found.end() for found in _SENTENCES.finditer(text)), len(text)]
-    sentences = [text[start:end].strip() for start, end in itertools.pairwise(starts)]
+    sentences = _SENTENCES.split(_MANNER_KOREAN.sub("", " " + prompt).strip())
     kept = [
         sentence
         for sentence in sentences
