@@ -68,7 +68,7 @@ def adapt(model: nn.Module, frozen: int = FROZEN) -> dict[str, Update]:
     for name, module in list(model.named_modules()):
         owner, _, last = name.rpartition(".")
         if last in LAYERS and int(name.split(".")[2]) >= frozen:
-            updates[name] = Update(module)  # type: ignore[arg-type]
+            updates[name] = Update(module)
             setattr(model.get_submodule(owner), last, updates[name])
     return updates
 
@@ -204,7 +204,8 @@ def main() -> int:
         files.folder,
         dtype=torch.bfloat16,
         attn_implementation="eager" if device == "cpu" else "sdpa",  # the faster one backwards
-    ).to(device)
+    )
+    model.to(device)
     updates = adapt(model)
     for update in updates.values():
         update.to(device)

@@ -12,7 +12,7 @@ regression: a question asked of its own conversation against one asked of anothe
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +120,7 @@ def ask_all(samples: Sequence[Sample], embedder: SentenceEmbedder) -> Iterator[A
 
 
 def _ask(
-    samples: Sequence[Sample], strangers: Sequence, embedder: SentenceEmbedder
+    samples: Sequence[Sample], strangers: Sequence[Question], embedder: SentenceEmbedder
 ) -> Iterator[Asked]:
     with tempfile.TemporaryDirectory() as folder:
         memory = Memory(Path(folder) / "chatbot.db", lambda: embedder)
@@ -189,16 +189,16 @@ def fit_answer(asked: Sequence[Asked], weights: Floats, column: int) -> dict[str
     return {"bias": bias, **dict(zip(SIGNS, per_unit.tolist(), strict=True))}
 
 
-def _minimise(loss, variable: torch.Tensor) -> None:  # type: ignore[no-untyped-def]
+def _minimise(loss: Callable[[], torch.Tensor], variable: torch.Tensor) -> None:
     optimiser = torch.optim.LBFGS([variable], max_iter=200, line_search_fn="strong_wolfe")
 
-    def closure() -> torch.Tensor:
+    def closure() -> float:
         optimiser.zero_grad()
         value = loss()
-        value.backward()
-        return value
+        value.backward()  # type: ignore[no-untyped-call]
+        return value.item()
 
-    optimiser.step(closure)
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
 
 
 def main() -> None:

@@ -22,6 +22,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from gensim.models import KeyedVectors, Word2Vec
@@ -86,7 +87,7 @@ def cut(text: str, span: tuple[int, int], cuts: dict[int, int]) -> Iterator[str]
         at = stop
 
 
-def word_vectors(texts: Iterator[str], tokenizer, epochs: int) -> KeyedVectors:  # type: ignore[no-untyped-def]
+def word_vectors(texts: Iterator[str], tokenizer: Any, epochs: int) -> KeyedVectors:
     """Skip-gram vectors of tokens, by their ids as text."""
     some = [text for text in texts if text]
     ids = [
@@ -97,11 +98,13 @@ def word_vectors(texts: Iterator[str], tokenizer, epochs: int) -> KeyedVectors: 
     model = Word2Vec(
         ids, vector_size=200, window=5, min_count=4, sg=1, sample=1e-4, epochs=epochs, workers=2
     )
-    return model.wv
+    vectors: KeyedVectors = model.wv
+    return vectors
 
 
 def unit(rows: Floats) -> Floats:
-    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-6)
+    scaled: Floats = rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-6)
+    return scaled
 
 
 def glossary() -> list[tuple[str, str]]:
@@ -112,8 +115,8 @@ def glossary() -> list[tuple[str, str]]:
 
 
 def initial(
-    pieces: Sequence[str], korean: KeyedVectors, english: KeyedVectors, tokenizer
-) -> Floats:  # type: ignore[no-untyped-def]
+    pieces: Sequence[str], korean: KeyedVectors, english: KeyedVectors, tokenizer: Any
+) -> Floats:
     """Where each piece's vector starts, (pieces, D)."""
     inputs = load_encoder(embedder_folder()).get_input_embeddings().weight.detach().numpy()
     own = len(inputs)
@@ -126,9 +129,9 @@ def initial(
             if len(right) == 1 and str(left[0]) in korean and str(right[0]) in english:
                 bridge.append((str(left[0]), str(right[0])))
     middle_ko, middle_en = (unit(v.vectors).mean(0) for v in (korean, english))
-    ko = unit(unit(korean[[a for a, _ in bridge]]) - middle_ko)
-    en = unit(unit(english[[b for _, b in bridge]]) - middle_en)
-    u, _, v = np.linalg.svd(ko.T @ en)
+    ours = unit(unit(korean[[a for a, _ in bridge]]) - middle_ko)
+    theirs = unit(unit(english[[b for _, b in bridge]]) - middle_en)
+    u, _, v = np.linalg.svd(ours.T @ theirs)
     words = [
         w for w in english.index_to_key if int(w) < own and english.get_vecattr(w, "count") > 19
     ]
@@ -166,11 +169,10 @@ def main() -> None:
     korean += paragraphs(corpora / "wiki_ko.jsonl.gz")
     english = [*dialogues(corpora / "dialogues_en.jsonl.gz")]
     english += paragraphs(corpora / "wiki_en.jsonl.gz", size=1500)
-    vectors = [
-        word_vectors(iter(texts), tokenizer, epochs)
-        for texts, epochs in ((korean, 4), (english, 2))
-    ]
-    np.save(options.folder / "initial.npy", initial(pieces, *vectors, tokenizer))
+    of_korean = word_vectors(iter(korean), tokenizer, 4)
+    of_english = word_vectors(iter(english), tokenizer, 2)
+    rows = initial(pieces, of_korean, of_english, tokenizer)
+    np.save(options.folder / "initial.npy", rows)
 
 
 if __name__ == "__main__":

@@ -103,10 +103,11 @@ class Update(nn.Module):
         self.up = nn.Parameter(torch.zeros(layer.out_features, RANK))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x) + x @ self.down.T @ self.up.T
+        out: Tensor = self.layer(x) + x @ self.down.T @ self.up.T
+        return out
 
 
-def adapt(model: nn.Module) -> None:
+def adapt(model: Any) -> None:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for layer in model.encoder.layer:
@@ -366,7 +367,7 @@ def main() -> None:
     for step in range(STEPS):
         loss = loss_of(reader, rng.sample(examples, BATCH), telling, rng)
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         schedule.step()

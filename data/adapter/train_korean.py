@@ -79,6 +79,8 @@ Pair = tuple[str, str]  # English, Korean
 class Words(nn.Module):
     """Vectors of tokens: the English ones as they are, the Korean ones to be trained."""
 
+    english: Tensor
+
     def __init__(self, english: Tensor, korean: Tensor) -> None:
         super().__init__()
         self.register_buffer("english", english)
@@ -163,9 +165,9 @@ def read_corpus(corpora: Path) -> Corpus:
     kept: list[tuple[str, Pair]] = []
     held: list[Pair] = []
     for source, pair in pairs:
-        group = group_of.get(pair[1], len(groups))
-        if group < GROUPS:  # one sentence of each group, not to be compared with its like
-            key = f"group {group}"
+        at = group_of.get(pair[1], len(groups))
+        if at < GROUPS:  # one sentence of each group, not to be compared with its like
+            key = f"group {at}"
             left[key] += key not in left
         else:
             key = source
@@ -452,7 +454,7 @@ def train(corpora: Path, folder: Path, minutes: float) -> None:
             group["lr"] = rate * min(1.0, (step + 1) / 60) * cosine
         loss = lessons.loss()
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(body, 1.0)
         nn.utils.clip_grad_norm_(words, 1.0)
         optimiser.step()
