@@ -12,8 +12,8 @@ Of Korean the model knows next to nothing, so there it composes nothing: a quest
 quoting the memories, each with its day, and all else with one of the seven sentences of
 chats_ko.txt.
 
-General questions get the reply that the model gives untrained, so that it doesn't learn to look for
-everything in its memory (learning without forgetting: Li and Hoiem 2016, arXiv 1606.09282).
+General questions, alone and beside memories, get a short answer from general_en.tsv, so that the
+model doesn't learn to look for everything in its memory.
 
 FILE gets a line for each window: {"kind", "messages": [{"role", "content"}], "reply", "others":
 [{"content", "reply"}]}, the others with what the last message is then. Takes about ten minutes,
@@ -26,19 +26,15 @@ import random
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from chatbot.catalogue import DEFAULT_GPT
 from chatbot.cli import open_embedder
 from chatbot.context import SYSTEM, Contents, as_quoted, told
-from chatbot.decoding import Decoding
-from chatbot.engines import Message, open_engine
-from chatbot.models import resolve
 from memory.embed import Embedder
 from memory.rank import asks, asks_about_asker
 from memory.store import Memory
@@ -58,12 +54,13 @@ SHARES = {
     "nothing found": 0.2,  # of the questions of somebody about themselves
     "chatted before": 0.2,
     "in the other language": 0.4,  # of what was chatted before
+    "alone": 0.2,  # of the Korean questions are given nothing but what answers them
+    "English beside": 0.1,  # of the Korean windows have an English memory, too
     "hostile": 0.04,
     "beyond": 0.35,  # of the windows are asked something that they don't answer, too
 }
 BESIDE = 0.15  # of the short chats come with memories that have nothing to do with them
 GENERAL_BESIDE = 0.5  # of the general questions are asked once more, with such memories
-GENERAL_TOKENS = 70  # of a reply to them at most
 TERMINAL = {"User": "user", "Assistant": "assistant", "나": "user", "어시스턴트": "assistant"}
 UNKNOWN = {
     "en": (
@@ -190,9 +187,10 @@ def chats() -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
             yield kind, language, list(zip(said[::2], said[1::2], strict=True))
 
 
-def general() -> list[str]:
-    """Questions and requests that no memory has anything to do with."""
-    return (DIALOGUES / "general_en.txt").read_text("utf-8").splitlines()
+def general() -> list[tuple[str, str]]:
+    """Questions and requests that no memory has anything to do with, and replies."""
+    lines = (DIALOGUES / "general_en.tsv").read_text("utf-8").splitlines()
+    return [(prompt, reply) for prompt, reply in (line.split("\t") for line in lines)]
 
 
 def _blocks(name: str) -> list[str]:
@@ -226,6 +224,8 @@ class Maker:
                 self.beside[talk.language] += hits[-1:]
                 if talk.language == "ko":  # where each is asked about few turns
                     hits = hits or memory.recall(question.text, self.rng.randint(1, MOST), now=now)
+                    if self.rng.random() < SHARES["alone"]:
+                        hits = [Hit(turn, 1.0) for turn in question.among(stored)]
                     yield self._quotation(question, stored, hits, now)
                 else:
                     yield self._example(talk, question, stored, hits, now)
@@ -260,7 +260,9 @@ class Maker:
     ) -> Example:
         """A Korean question, and what was recalled, quoted as it stands."""
         taken_out = self.rng.random() < SHARES["taken out"] or self._nothing_found(question)
-        given = [] if taken_out else hits
+        given = [] if taken_out else [*hits]
+        if given and self.rng.random() < SHARES["English beside"]:
+            given.append(replace(self.rng.choice(self.beside["en"]), score=0.0))
         shown = [hit.turn for hit in as_quoted(given)]
         prompt, reply = self._asked("ko", question, bool(shown))
         if shown:
@@ -353,34 +355,13 @@ class Maker:
                 before = said[:place] or self._before(language)
                 yield _line(f"{kind}, {language}", [(prompt, reply)], hits, before, now)
 
-    def of_general(self, untrained: Callable[[str], str]) -> Iterator[Example]:
+    def of_general(self) -> Iterator[Example]:
         now = datetime(2026, 6, 1, 12, tzinfo=UTC)
-        for prompt in general():
-            reply = _sentences(untrained(prompt))
-            if reply:
-                yield _line("general, en", [(prompt, reply)], [], [], now)
-            if reply and self.rng.random() < GENERAL_BESIDE:
+        for asked in general():
+            yield _line("general, en", [asked], [], self._before("en"), now)
+            if self.rng.random() < GENERAL_BESIDE:
                 hits = self.rng.sample(self.beside["en"], self.rng.randint(1, 3))
-                yield _line("general, en", [(prompt, reply)], hits, [], now)
-
-
-def _sentences(text: str) -> str:
-    """The whole sentences that a text begins with."""
-    found = re.match(r".*[.!?](?=\s|$)", text, re.DOTALL)
-    return found[0].strip() if found else ""
-
-
-def _untrained() -> Callable[[str], str]:
-    """What the built-in model says to a prompt as it was published: without its adapter, which goes
-    by its name."""
-    engine = open_engine(str(resolve(DEFAULT_GPT).folder))
-    decoding = replace(Decoding.default("greedy"), max_tokens=GENERAL_TOKENS)
-
-    def reply(prompt: str) -> str:
-        window = [Message("system", SYSTEM), Message("user", prompt)]
-        return "".join(piece.text for piece in engine.stream(window, decoding))
-
-    return reply
+                yield _line("general, en", [asked], hits, [], now)
 
 
 def _quoting(question: Question, memories: Sequence[Turn], brief: bool) -> str:
@@ -467,7 +448,7 @@ def main() -> None:
                 out.write(json.dumps(example, ensure_ascii=False) + "\n")
                 count += 1
             print(f"\rconversation {at}/{len(talks)}", end="", file=sys.stderr, flush=True)
-        for example in chain(maker.of_chats(), maker.of_general(_untrained())):
+        for example in chain(maker.of_chats(), maker.of_general()):
             out.write(json.dumps(example, ensure_ascii=False) + "\n")
             count += 1
     print(f"\n{count} examples", file=sys.stderr)
