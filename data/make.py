@@ -261,7 +261,7 @@ class Maker:
         """A Korean question, and what was recalled, quoted as it stands."""
         taken_out = self.rng.random() < SHARES["taken out"] or self._nothing_found(question)
         given = [] if taken_out else [*hits]
-        if given and self.rng.random() < SHARES["English beside"]:
+        if given and self.beside["en"] and self.rng.random() < SHARES["English beside"]:
             given.append(replace(self.rng.choice(self.beside["en"]), score=0.0))
         shown = [hit.turn for hit in as_quoted(given)]
         prompt, reply = self._asked("ko", question, bool(shown))
