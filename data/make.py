@@ -223,9 +223,11 @@ class Maker:
                 hits = memory.relevant(question.text, MOST, now=now)
                 self.beside[talk.language] += hits[-1:]
                 if talk.language == "ko":  # where each is asked about few turns
-                    hits = hits or memory.recall(question.text, self.rng.randint(1, MOST), now=now)
                     if self.rng.random() < SHARES["alone"]:
                         hits = [Hit(turn, 1.0) for turn in question.among(stored)]
+                    else:
+                        most = self.rng.randint(1, MOST)
+                        hits = hits or memory.recall(question.text, most, now=now)
                     yield self._quotation(question, stored, hits, now)
                 else:
                     yield self._example(talk, question, stored, hits, now)
