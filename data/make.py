@@ -1,4 +1,4 @@
-"""Examples for training the chat model, from what this project wrote: `python -m data.make FILE`.
+"""Examples for training the chat model: `python -m data.make FILE [CORPUS]`.
 
 data/dialogues holds conversations over months with questions, answers and the turns that hold them,
 in English and Korean, and short chats. Each conversation is stored in a memory of its own, each
@@ -15,6 +15,10 @@ chats_ko.txt.
 General questions, alone and beside memories, get a short answer from general_en.tsv, so that the
 model doesn't learn to look for everything in its memory.
 
+CORPUS is the dialogues_en.jsonl.gz that data/adapter/train_embedder.py reads, too: with it come the
+questions of data/adapter/questions.tsv about its public dialogues, each with the short answer and
+the reply that this project wrote.
+
 FILE gets a line for each window: {"kind", "messages": [{"role", "content"}], "reply", "others":
 [{"content", "reply"}]}, the others with what the last message is then. Takes about ten minutes,
 most of it embedding.
@@ -26,6 +30,7 @@ import random
 import re
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -40,7 +45,9 @@ from memory.rank import asks, asks_about_asker
 from memory.store import Memory
 from memory.types import Hit, Turn
 
-DIALOGUES = Path(__file__).parent / "dialogues"
+HERE = Path(__file__).parent
+DIALOGUES, EVALUATION = HERE / "dialogues", HERE / "evaluation"
+QUESTIONS = HERE / "adapter" / "questions.tsv"
 SEED = 20261122
 MOST = 3  # memories that are quoted
 OTHERS = 4  # more questions of one window that its memories answer
@@ -61,7 +68,8 @@ SHARES = {
 }
 BESIDE = 0.15  # of the short chats come with memories that have nothing to do with them
 GENERAL_BESIDE = 0.5  # of the general questions are asked once more, with such memories
-TERMINAL = {"User": "user", "Assistant": "assistant", "나": "user", "어시스턴트": "assistant"}
+ASSISTANT = "Assistant"
+TERMINAL = {"User": "user", ASSISTANT: "assistant", "나": "user", "어시스턴트": "assistant"}
 UNKNOWN = {
     "en": (
         "I don't have anything about that in my memory.",
@@ -149,6 +157,33 @@ def _english(text: str) -> Talk:
     return Talk("en", sessions, questions)
 
 
+def public(corpus: Path) -> list[Talk]:
+    """The public dialogues that questions.tsv asks about, but for those whose speakers have names
+    that the questions of EVALUATION know."""
+    from data.adapter.train_embedder import choose, read_corpus
+
+    asked = defaultdict(list)
+    for line in QUESTIONS.read_text("utf-8").splitlines()[1:]:
+        number, places, question, brief, reply = line.split("\t")
+        if brief != "-":
+            evidence = tuple(int(place) for place in places.replace(",", " ").split())
+            asked[int(number)].append(Question(question, evidence, brief, reply))
+    measured = {
+        word
+        for path in EVALUATION.glob("*_en*.json")
+        for word in re.findall(r"\w+", path.read_text("utf-8"))
+    }
+    dialogues = choose(read_corpus(corpus))
+    rng = random.Random(SEED)
+    talks = []
+    for number, questions in sorted(asked.items()):
+        said, at = dialogues[number], _some_day(rng)
+        if not measured & {name for name, _ in said} - {ASSISTANT}:
+            turns = [_turn(*one, at + timedelta(minutes=place)) for place, one in enumerate(said)]
+            talks.append(Talk("en", [turns], questions))
+    return talks
+
+
 def korean() -> list[Talk]:
     lines = (DIALOGUES / "answers_ko.tsv").read_text("utf-8").splitlines()
     answers = {key: (brief, reply) for key, brief, reply in (line.split("\t") for line in lines)}
@@ -162,7 +197,7 @@ def korean() -> list[Talk]:
 def _korean(
     text: str, number: int, answers: dict[str, tuple[str, str]], rng: random.Random
 ) -> Talk:
-    at = datetime(2019, 1, 1, 9, tzinfo=UTC) + timedelta(hours=rng.randrange(24 * 2500))
+    at = _some_day(rng)
     turns: list[Turn] = []
     questions: list[Question] = []
     for asked, line in enumerate((line for line in text.splitlines() if line.strip()), start=1):
@@ -196,6 +231,10 @@ def general() -> list[tuple[str, str]]:
 def _blocks(name: str) -> list[str]:
     text = (DIALOGUES / name).read_text("utf-8")
     return re.split(r"^#[ \t]*", text, flags=re.MULTILINE)[1:]
+
+
+def _some_day(rng: random.Random) -> datetime:
+    return datetime(2019, 1, 1, 9, tzinfo=UTC) + timedelta(hours=rng.randrange(24 * 2500))
 
 
 def _turn(speaker: str, text: str, at: datetime) -> Turn:
@@ -439,12 +478,13 @@ def _line(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("file", type=Path)
-    file = parser.parse_args().file
+    parser.add_argument("file", type=Path, help="is written")
+    parser.add_argument("corpus", type=Path, nargs="?", help="public dialogues")
+    arguments = parser.parse_args()
     maker = Maker(open_embedder(), random.Random(SEED))
-    talks = english() + korean()
+    talks = english() + korean() + (public(arguments.corpus) if arguments.corpus else [])
     count = 0
-    with file.open("w", encoding="utf-8") as out:
+    with arguments.file.open("w", encoding="utf-8") as out:
         for at, talk in enumerate(talks, start=1):
             for example in maker.of_talk(talk):
                 out.write(json.dumps(example, ensure_ascii=False) + "\n")

@@ -216,7 +216,7 @@ def read_questions(dialogues: Sequence[Dialogue]) -> list[Example]:
     windows = [tuple(window(one, at) for at in range(len(one))) for one in dialogues]
     examples = []
     for line in (HERE / "questions.tsv").read_text("utf-8").splitlines()[1:]:
-        number, turns, question = line.split("\t")
+        number, turns, question, *_ = line.split("\t")
         evidence = tuple(int(turn) for turn in turns.replace(",", " ").split())
         if evidence and max(evidence) < len(windows[int(number)]):
             examples.append(Example(windows[int(number)], evidence, (question, 0)))

@@ -1,6 +1,7 @@
 """The recipes that make examples of the project's dialogues and train the chat model on them."""
 
 import argparse
+import gzip
 import json
 import random
 import re
@@ -15,6 +16,7 @@ import torch
 from chatbot.context import NOTHING_FOUND, QUESTION, told
 from chatbot.models import ModelFiles, trained_for
 from data import make, train
+from data.adapter.train_embedder import TAKEN
 from memory import adapter
 from memory.adapter import Adapter
 from memory.embed import SentenceEmbedder
@@ -88,6 +90,27 @@ def test_nothing_that_is_measured_is_trained_on() -> None:
     assert not asked & trained
     speakers = {t.speaker for talk in make.english() for session in talk.sessions for t in session}
     assert not (names - {"Assistant", "user"}) & speakers
+
+
+def test_public_dialogues_are_asked_about(tmp_path: Path) -> None:
+    said = [{"speaker": "AB"[at % 2], "text": f"{at} things"} for at in range(40)]
+    lines = [
+        json.dumps({"source": source, "turns": said})
+        for source, count in TAKEN.items()
+        for _ in range(count)
+    ]
+    corpus = tmp_path / "dialogues.jsonl.gz"
+    corpus.write_bytes(gzip.compress("\n".join(lines).encode()))
+    talks = make.public(corpus)
+    assert 500 < len(talks) < len(lines)
+    assert sum(len(talk.questions) for talk in talks) > 3000
+    measured = re.findall(r"\w+", (make.EVALUATION / "recall_en_test.json").read_text("utf-8"))
+    for talk in talks:
+        assert len(talk.people) == 2 and not any(name in measured for name in talk.people)
+        for question in talk.questions:
+            assert question.among(talk.sessions[0])
+            assert question.text and question.brief and question.reply
+            assert len(question.brief.split()) < 20 and not question.brief.endswith(" ")
 
 
 @pytest.mark.parametrize("language", ["en", "ko"])
