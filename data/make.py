@@ -40,6 +40,7 @@ from typing import Any
 
 from chatbot.cli import open_embedder
 from chatbot.context import SYSTEM, Contents, as_quoted, told
+from data.adapter.train_embedder import choose, read_corpus
 from memory.embed import Embedder
 from memory.rank import asks, asks_about_asker
 from memory.store import Memory
@@ -160,14 +161,11 @@ def _english(text: str) -> Talk:
 def public(corpus: Path) -> list[Talk]:
     """The public dialogues that questions.tsv asks about, but for those whose speakers have names
     that the questions of EVALUATION know."""
-    from data.adapter.train_embedder import choose, read_corpus
-
     asked = defaultdict(list)
     for line in QUESTIONS.read_text("utf-8").splitlines()[1:]:
         number, places, question, brief, reply = line.split("\t")
-        if brief != "-":
-            evidence = tuple(int(place) for place in places.replace(",", " ").split())
-            asked[int(number)].append(Question(question, evidence, brief, reply))
+        evidence = tuple(int(place) for place in places.replace(",", " ").split())
+        asked[int(number)].append(Question(question, evidence, brief, reply))
     measured = {
         word
         for path in EVALUATION.glob("*_en*.json")
@@ -176,11 +174,15 @@ def public(corpus: Path) -> list[Talk]:
     dialogues = choose(read_corpus(corpus))
     rng = random.Random(SEED)
     talks = []
-    for number, questions in sorted(asked.items()):
-        said, at = dialogues[number], _some_day(rng)
-        if not measured & {name for name, _ in said} - {ASSISTANT}:
-            turns = [_turn(*one, at + timedelta(minutes=place)) for place, one in enumerate(said)]
-            talks.append(Talk("en", [turns], questions))
+    for dialogue, questions in sorted(asked.items()):
+        said, at = dialogues[dialogue], _some_day(rng)
+        if measured & ({speaker for speaker, _ in said} - {ASSISTANT}):
+            continue
+        turns = [
+            _turn(speaker, text, at + timedelta(minutes=place))
+            for place, (speaker, text) in enumerate(said)
+        ]
+        talks.append(Talk("en", [turns], questions))
     return talks
 
 

@@ -30,6 +30,7 @@ from chatbot.encoding import Encoder
 from chatbot.engines import Message
 from chatbot.fetching import origin_of
 from chatbot.models import resolve
+from data.low_rank import Update
 from memory.adapter import GPT
 
 RANK, RATE, WARM = 32, 4e-4, 20  # of the updates; the highest learning rate; steps up to it
@@ -43,22 +44,6 @@ SAVED = 300.0
 LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-class Update(nn.Module):
-    """A linear layer and its low-rank update."""
-
-    def __init__(self, layer: nn.Linear) -> None:
-        super().__init__()
-        self.layer = layer
-        down = torch.randn(RANK, layer.in_features) / layer.in_features**0.5
-        self.down = nn.Parameter(down)
-        self.up = nn.Parameter(torch.zeros(layer.out_features, RANK))
-
-    def forward(self, x: Tensor) -> Tensor:
-        low = x @ self.down.to(x.dtype).T
-        out: Tensor = self.layer(x) + low @ self.up.to(x.dtype).T
-        return out
-
-
 def adapt(model: nn.Module, frozen: int = FROZEN) -> dict[str, Update]:
     """Freeze the model and put an update on each linear layer above the `frozen` lowest blocks;
     by name, as "model.layers.12.mlp.up_proj"."""
@@ -68,7 +53,7 @@ def adapt(model: nn.Module, frozen: int = FROZEN) -> dict[str, Update]:
     for name, module in list(model.named_modules()):
         owner, _, last = name.rpartition(".")
         if last in LAYERS and int(name.split(".")[2]) >= frozen:
-            updates[name] = Update(module)
+            updates[name] = Update(module, RANK)
             setattr(model.get_submodule(owner), last, updates[name])
     return updates
 

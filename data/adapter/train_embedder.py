@@ -29,6 +29,7 @@ from torch.nn.functional import cross_entropy, normalize, pad
 from transformers import AutoModel, AutoTokenizer
 
 from chatbot.models import embedder_folder
+from data.low_rank import Update
 
 HERE = Path(__file__).parent
 DIALOGUES = HERE.parent / "dialogues"
@@ -93,20 +94,6 @@ def window(dialogue: Dialogue, at: int) -> Window:
     return f"{context}{speaker}: {own}", len(context)
 
 
-class Update(nn.Module):
-    """A linear layer and its low-rank update."""
-
-    def __init__(self, layer: nn.Linear) -> None:
-        super().__init__()
-        self.layer = layer
-        self.down = nn.Parameter(torch.randn(RANK, layer.in_features) / layer.in_features**0.5)
-        self.up = nn.Parameter(torch.zeros(layer.out_features, RANK))
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.layer(x) + x @ self.down.T @ self.up.T
-        return out
-
-
 def adapt(model: Any) -> None:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
@@ -119,7 +106,7 @@ def adapt(model: Any) -> None:
             (layer.output, ("dense",)),
         ):
             for name in names:
-                setattr(owner, name, Update(getattr(owner, name)))
+                setattr(owner, name, Update(getattr(owner, name), RANK))
 
 
 @dataclass(frozen=True)
