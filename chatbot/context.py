@@ -227,15 +227,28 @@ def fenced(hits: Sequence[Hit], now: datetime) -> str:
     """Memories as the model reads them: dated, speaker-labelled, fenced.
 
     The dates that they tell in words ("yesterday") are given as dates, too, all of them as an
-    answer would; one that a newer turn supersedes is marked as earlier.
+    answer would; one that a newer turn supersedes is marked as earlier. Before one that answers a
+    question stands the question.
     """
     lines = []
+    there = {hit.turn.id for hit in hits}
     for hit in as_quoted(hits):
-        turn = hit.turn
+        turn, said = hit.turn, _said(hit.turn)
+        if hit.asked is not None and hit.asked.id not in there:
+            said = f"{_said(_only_question(hit.asked))} {said}"
         day = dated(turn.at.astimezone(), turn.text[:READ])
         earlier = ", earlier" if hit.superseded_by is not None else ""
-        lines.append(f'[{ago(turn.at, now)}, {day}{earlier}] {_speaker(turn)}: "{told(turn)}"')
+        lines.append(f"[{ago(turn.at, now)}, {day}{earlier}] {said}")
     return "\n".join([OPENING, *lines, CLOSING])
+
+
+def _said(turn: Turn) -> str:
+    return f'{_speaker(turn)}: "{told(turn)}"'
+
+
+def _only_question(turn: Turn) -> Turn:
+    """A turn that ends in a question, without what stands before it."""
+    return replace(turn, text=re.split(r"(?<=[.!?…。？])\s+", turn.text.strip())[-1])
 
 
 def as_quoted(hits: Sequence[Hit]) -> list[Hit]:
@@ -256,8 +269,12 @@ def _quotable(text: str) -> str:
     """
     seen = "".join(c for c in without(text[:READ]) if c.isspace() or not _is_control(c))
     line = " ".join(seen.split(None, CLIP)[:CLIP])
-    line = re.sub(r'"(?=\s*\[)', "'", line)  # else what follows would look like a label
+    line = _LIKE_LABEL.sub("'", line)  # else what follows would look like a label
     return unfenced(line, anywhere=True)
+
+
+# A quotation mark behind which another turn, or another speaker, seems to begin.
+_LIKE_LABEL = re.compile(r'["“”](?=\s*(?:\[|[^"“”\n]{1,40}[:：]\s*["“”]))')
 
 
 def _is_control(character: str) -> bool:

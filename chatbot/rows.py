@@ -86,6 +86,7 @@ def hit_row(hit: Hit, explain: bool = True) -> dict[str, Any]:
         "lexical": round(hit.lexical, 4),
         "pinned": turn.pinned,
         "superseded_by": hit.superseded_by,
+        "answers": hit.asked.id if hit.asked is not None else None,
     }
     if explain:
         row["parts"] = {name: round(share, 4) for name, share in hit.parts.items()}
@@ -128,7 +129,8 @@ def _shares(hit: Hit) -> list[tuple[str, str]]:
 
 def hit_label(hit: Hit) -> str:
     newer = f", superseded by turn {hit.superseded_by}" if hit.superseded_by is not None else ""
-    return turn_label(hit.turn) + newer
+    answers = f", answers turn {hit.asked.id}" if hit.asked is not None else ""
+    return turn_label(hit.turn) + newer + answers
 
 
 def turn_label(turn: Turn) -> str:

@@ -165,6 +165,7 @@ def rank(
     answered = weights.answered(signs(query, found, totals), written)
     order = _diverse(totals + parts["change"], turns, found["session_of"].astype(int), k)
     best = order[0][0]
+    asked = _answered(evidence.candidates)
     hits = []
     for i, taken in order:
         shares = {"query": answered}
@@ -178,9 +179,27 @@ def rank(
                 lexical=float(kept[i].words.sum()),
                 parts=shares,
                 superseded_by=kept[newer[i]].turn.id if i in newer else None,
+                asked=asked.get(kept[i].turn.id),
             )
         )
     return hits
+
+
+def _answered(candidates: Sequence[Candidate]) -> dict[int, Turn]:
+    """By the id of each turn that follows another's question in its session, the question."""
+    turns = {c.turn.id: c.turn for c in candidates}
+    answered = {}
+    for candidate in candidates:
+        turn = candidate.turn
+        asked = turns.get(candidate.before) if candidate.before is not None else None
+        if (
+            asked is not None
+            and asked.speaker != turn.speaker
+            and asked.text.rstrip().endswith(("?", "？"))
+            and (turn.at - asked.at).total_seconds() <= SESSION_GAP_S
+        ):
+            answered[turn.id] = asked
+    return answered
 
 
 def repeats(text: str, query: str) -> bool:

@@ -57,7 +57,8 @@ class Hit:
     `score` lies in (0, 1) and means the same for every query: higher is nearer. It is the logistic
     of the sum of `parts`, each part's share in log-odds. `dense` is the turn's best cosine to the
     query (-1 to 1) and `lexical` its BM25 score (0 and up, 0 when no word is shared).
-    `superseded_by` is the id of a newer turn that tells of the same thing, if there is one.
+    `superseded_by` is the id of a newer turn that tells of the same thing, if there is one; `asked`
+    the question that the turn answers, without which "Biscuit" says little.
     """
 
     turn: Turn
@@ -66,3 +67,4 @@ class Hit:
     lexical: float = 0.0
     parts: Mapping[str, float] = field(default_factory=dict)
     superseded_by: int | None = None
+    asked: Turn | None = None

@@ -587,6 +587,18 @@ def test_how_to_answer_is_not_searched_for(prompt: str, about: str) -> None:
     assert subject(prompt) == about
 
 
+def test_an_answer_comes_with_its_question() -> None:
+    question = candidate(1, role="assistant", speaker="assistant", text="Who?", hours=10)
+    answer = candidate(2, before=1, cosine=0.9, hours=9.9)
+    (found,) = (hit for hit in ranked(question, answer) if hit.turn.id == 2)
+    assert found.asked == question.turn
+    told = dataclasses.replace(question, turn=dataclasses.replace(question.turn, text="I see."))
+    own = candidate(1, text="Who?", hours=10)
+    late = candidate(2, before=1, cosine=0.9, hours=1)
+    for before, after in ((told, answer), (own, answer), (question, late)):
+        assert all(hit.asked is None for hit in ranked(before, after))
+
+
 def test_the_users_own_words_stand_before_an_echo() -> None:
     told = candidate(1, text="The code is 4417.", role="user")
     echo = candidate(2, text="The code is 4417.", role="assistant")
