@@ -15,6 +15,7 @@ from datetime import datetime
 from chatbot.engines import Message
 from chatbot.errors import WindowFull
 from chatbot.unseen import without
+from memory.korean import HANGUL
 from memory.times import dated, resolved
 from memory.types import PINNED, Hit, Turn
 
@@ -228,14 +229,15 @@ def fenced(hits: Sequence[Hit], now: datetime) -> str:
 
     The dates that they tell in words ("yesterday") are given as dates, too, all of them as an
     answer would; one that a newer turn supersedes is marked as earlier. Before one that answers a
-    question stands the question.
+    question stands the question, but not in Korean, where the built-in model takes it for the answer.
     """
     lines = []
     there = {hit.turn.id for hit in hits}
     for hit in as_quoted(hits):
         turn, said = hit.turn, _said(hit.turn)
-        if hit.asked is not None and hit.asked.id not in there:
-            said = f"{_said(_only_question(hit.asked))} {said}"
+        asked = hit.asked
+        if asked is not None and asked.id not in there and not HANGUL.search(asked.text):
+            said = f"{_said(_only_question(asked))} {said}"
         day = dated(turn.at.astimezone(), turn.text[:READ])
         earlier = ", earlier" if hit.superseded_by is not None else ""
         lines.append(f"[{ago(turn.at, now)}, {day}{earlier}] {said}")
