@@ -15,8 +15,7 @@ from datetime import datetime
 from chatbot.engines import Message
 from chatbot.errors import WindowFull
 from chatbot.unseen import without
-from memory.korean import HANGUL
-from memory.times import dated, resolved
+from memory.times import HANGUL, dated, resolved
 from memory.types import PINNED, Hit, Turn
 
 # Chosen by measuring what the built-in model makes of them: docs/experiments.md.
@@ -229,7 +228,7 @@ def fenced(hits: Sequence[Hit], now: datetime) -> str:
 
     The dates that they tell in words ("yesterday") are given as dates, too, all of them as an
     answer would; one that a newer turn supersedes is marked as earlier. Before one that answers a
-    question stands the question, but not in Korean, where the built-in model takes it for the answer.
+    question stands the question; not in Korean, where the built-in model takes it for the answer.
     """
     lines = []
     there = {hit.turn.id for hit in hits}
