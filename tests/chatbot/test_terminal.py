@@ -625,9 +625,10 @@ REAL = {"OMP_NUM_THREADS": "1"}
 
 
 def test_real_reply_is_stopped_and_kept(home: Path) -> None:
+    prompt = "Write a Python class for a bank account with deposit, withdraw, transfer and tests."
     with Terminal(chatbot("--strategy", "greedy"), environment=REAL) as terminal:
         terminal.wait_for_prompt()
-        terminal.send("Write a long story about a fox, a lighthouse and the sea." + ENTER)
+        terminal.send(prompt + ENTER)
         terminal.wait_for(lambda terminal: len(terminal.text.split()) > 40)
         terminal.send(CTRL_C)
         terminal.wait_for("(stopped)")
@@ -637,7 +638,7 @@ def test_real_reply_is_stopped_and_kept(home: Path) -> None:
     log = Log(home / "chatbot.db")
     asked, reply = log.turns()
     log.close()
-    assert asked.text == "Write a long story about a fox, a lighthouse and the sea."
+    assert asked.text == prompt
     assert reply.status == "interrupted"
     assert reply.text.split()[0] in terminal.text
 
