@@ -20,7 +20,7 @@ questions of data/adapter/questions.tsv about its public dialogues, each with th
 the reply that this project wrote.
 
 FILE gets a line for each window: {"kind", "messages": [{"role", "content"}], "reply", "others":
-[{"content", "reply"}]}, the others with what the last message is then. Takes about ten minutes,
+[{"content", "reply"}]}, the others with what the last message is then. Takes some half an hour,
 most of it embedding.
 """
 
@@ -40,7 +40,7 @@ from typing import Any
 
 from chatbot.cli import open_embedder
 from chatbot.context import SYSTEM, Contents, as_quoted, told
-from data.adapter.train_embedder import choose, read_corpus
+from data.adapter.train_embedder import choose, read_corpus, read_rows
 from memory.embed import Embedder
 from memory.rank import asks, asks_about_asker
 from memory.store import Memory
@@ -48,7 +48,6 @@ from memory.types import Hit, Turn
 
 HERE = Path(__file__).parent
 DIALOGUES, EVALUATION = HERE / "dialogues", HERE / "evaluation"
-QUESTIONS = HERE / "adapter" / "questions.tsv"
 SEED = 20261122
 MOST = 3  # memories that are quoted
 OTHERS = 4  # more questions of one window that its memories answer
@@ -162,10 +161,8 @@ def public(corpus: Path) -> list[Talk]:
     """The public dialogues that questions.tsv asks about, but for those whose speakers have names
     that the questions of EVALUATION know."""
     asked = defaultdict(list)
-    for line in QUESTIONS.read_text("utf-8").splitlines()[1:]:
-        number, places, question, brief, reply = line.split("\t")
-        evidence = tuple(int(place) for place in places.replace(",", " ").split())
-        asked[int(number)].append(Question(question, evidence, brief, reply))
+    for number, evidence, question, brief, reply in read_rows():
+        asked[number].append(Question(question, evidence, brief, reply))
     measured = {
         word
         for path in EVALUATION.glob("*_en*.json")

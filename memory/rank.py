@@ -187,17 +187,11 @@ def rank(
 
 def _answered(candidates: Sequence[Candidate]) -> dict[int, Turn]:
     """By the id of each turn that follows another's question in its session, the question."""
-    turns = {c.turn.id: c.turn for c in candidates}
+    previous = _links(candidates)[-1]
     answered = {}
-    for candidate in candidates:
-        turn = candidate.turn
-        asked = turns.get(candidate.before) if candidate.before is not None else None
-        if (
-            asked is not None
-            and asked.speaker != turn.speaker
-            and asked.text.rstrip().endswith(("?", "？"))
-            and (turn.at - asked.at).total_seconds() <= SESSION_GAP_S
-        ):
+    for candidate, place in zip(candidates, previous.tolist(), strict=True):
+        asked, turn = candidates[place].turn, candidate.turn
+        if place >= 0 and asked.speaker != turn.speaker and _ends_asking(asked.text):
             answered[turn.id] = asked
     return answered
 
@@ -635,7 +629,11 @@ def _words(text: str) -> set[str]:
 
 
 def _only_asks(text: str) -> bool:
-    return len(text) < QUESTION_CHARS and text.rstrip().endswith(("?", "？"))
+    return len(text) < QUESTION_CHARS and _ends_asking(text)
+
+
+def _ends_asking(text: str) -> bool:
+    return text.rstrip().endswith(("?", "？"))
 
 
 def _is_question(text: str) -> bool:

@@ -17,7 +17,7 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,14 @@ def choose(corpus: Sequence[dict[str, Any]]) -> list[Dialogue]:
             [(named[t["speaker"]], " ".join(t["text"].split())) for t in dialogue["turns"]]
         )
     return chosen
+
+
+def read_rows() -> Iterator[tuple[int, tuple[int, ...], str, str, str]]:
+    """questions.tsv: the number of the dialogue, the places of the turns that answer, from 0, the
+    question, a short answer, a reply."""
+    for line in (HERE / "questions.tsv").read_text("utf-8").splitlines()[1:]:
+        number, places, question, brief, reply = line.split("\t")
+        yield int(number), tuple(map(int, places.replace(",", " ").split())), question, brief, reply
 
 
 def window(dialogue: Dialogue, at: int) -> Window:
@@ -201,13 +209,11 @@ class Example:
 def read_questions(dialogues: Sequence[Dialogue]) -> list[Example]:
     """Those of questions.tsv."""
     windows = [tuple(window(one, at) for at in range(len(one))) for one in dialogues]
-    examples = []
-    for line in (HERE / "questions.tsv").read_text("utf-8").splitlines()[1:]:
-        number, turns, question, *_ = line.split("\t")
-        evidence = tuple(int(turn) for turn in turns.replace(",", " ").split())
-        if evidence and max(evidence) < len(windows[int(number)]):
-            examples.append(Example(windows[int(number)], evidence, (question, 0)))
-    return examples
+    return [
+        Example(windows[number], evidence, (question, 0))
+        for number, evidence, question, _, _ in read_rows()
+        if evidence and max(evidence) < len(windows[number])
+    ]
 
 
 def read_conversations() -> list[list[Example]]:
