@@ -304,15 +304,23 @@ class Reader(ABC):
         return coming if soon else replace(latest, label="none")
 
     def future(self, at: int) -> bool:
-        """Whether the sentence around `at` is about the future."""
-        return compiled(self.future_cue).search(self._sentence(at)) is not None
+        """Whether what is said around `at` is about the future."""
+        return compiled(self.future_cue).search(self._tense(at)) is not None
 
     def past(self, at: int) -> bool:
-        return compiled(self.past_cue).search(self._sentence(at)) is not None
+        return compiled(self.past_cue).search(self._tense(at)) is not None
 
-    def _sentence(self, at: int) -> str:
-        before = re.split(r"[.!?\n]", self.plain[max(0, at - 160) : at])[-1]
-        return before + re.split(r"[.!?\n]", self.plain[at : at + 160])[0]
+    def _tense(self, at: int) -> str:
+        """What shows the tense of what stands at `at`: its part of the sentence, or the whole of
+        it where that part shows none ("She landed on Friday, and she'll stay")."""
+        part = self._around(at, r"[.!?;:,\n]| and | but ")
+        cues = (self.future_cue, self.past_cue)
+        shows = any(compiled(cue).search(part) for cue in cues)
+        return part if shows else self._around(at, r"[.!?\n]")
+
+    def _around(self, at: int, ends: str) -> str:
+        before = compiled(ends).split(self.plain[max(0, at - 160) : at])[-1]
+        return before + compiled(ends).split(self.plain[at : at + 160])[0]
 
     def plainly(self, span: Span | None, piece: Piece) -> Time | None:
         if span is None:

@@ -624,6 +624,9 @@ def test_both_ends_are_aware() -> None:
         ("일요일에 만났어", "2024-04-28"),
         ("일요일에 만날게", "2024-05-05"),
         ("일요일에 가야 해", "2024-05-05"),
+        ("She landed on Sunday, and she'll stay a week", "2024-04-28"),
+        ("I need to tell you something, I was fired on Sunday", "2024-04-28"),
+        ("We were ill but we'll come on Sunday", "2024-05-05"),
     ],
 )
 def test_tense_tells_which_day_is_meant(text: str, meant: str) -> None:
