@@ -56,6 +56,7 @@ SHORT = 12  # letters of a sentence that is quoted with the next one
 BRIEFLY = {"en": "Answer in a few words.", "ko": "짧게 답해 줘."}
 SHARES = {
     "brief": 0.6,
+    "in haste": 0.25,  # of the questions are typed
     "taken out": 0.08,
     "other speaker": 0.08,
     "nothing found": 0.2,  # of the questions of somebody about themselves
@@ -306,7 +307,7 @@ class Maker:
         shown = [hit.turn for hit in as_quoted(given)]
         prompt, reply = self._asked("ko", question, bool(shown))
         if shown:
-            reply = _quoting(question, shown, prompt != question.text)
+            reply = _quoting(question, shown, prompt.endswith(BRIEFLY["ko"]))
         hostile = self._hostile(stored) if shown else []
         kind = "answer, ko" if shown else "taken out, ko"
         return _line(kind, [(prompt, reply)], [*given, *hostile], self._before("ko"), now)
@@ -322,7 +323,8 @@ class Maker:
             reply = question.brief if brief else question.reply
         else:
             reply = self.rng.choice((UNKNOWN_BRIEFLY if brief else UNKNOWN)[language])
-        prompt = f"{question.text} {BRIEFLY[language]}" if brief else question.text
+        asked = in_haste(question.text) if self.rng.random() < SHARES["in haste"] else question.text
+        prompt = f"{asked} {BRIEFLY[language]}" if brief else asked
         return prompt, reply[:1].upper() + reply[1:]
 
     def _hostile(self, stored: Sequence[Turn]) -> list[Hit]:
@@ -402,6 +404,11 @@ class Maker:
             if self.rng.random() < GENERAL_BESIDE:
                 hits = self.rng.sample(self.beside["en"], self.rng.randint(1, 3))
                 yield _line("general, en", [asked], hits, [], now)
+
+
+def in_haste(text: str) -> str:
+    """A question without its mark; in English without capitals and apostrophes, too."""
+    return re.sub("['’]", "", text).lower().rstrip(" ?")
 
 
 def _quoting(question: Question, memories: Sequence[Turn], brief: bool) -> str:

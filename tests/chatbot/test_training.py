@@ -38,6 +38,13 @@ def test_every_question_has_evidence_that_is_there_and_an_answer(talks: list[mak
             assert question.text and question.brief and question.reply
 
 
+def test_a_day_is_answered_with_its_date() -> None:
+    relative = re.compile(r"\b(?:\w+day|week|weekend) (?:before|after) \d", re.IGNORECASE)
+    for talk in make.english():
+        for question in talk.questions:
+            assert not relative.search(f"{question.brief} | {question.reply}"), question
+
+
 def test_sessions_follow_one_another() -> None:
     for talk in make.english():
         times = [turn.at for session in talk.sessions for turn in session]
@@ -134,6 +141,11 @@ def test_answers_stand_among_the_memories(language: str, embedder: SentenceEmbed
             assert len(days) >= len(quoted)
         if example["kind"] == f"taken out, {language}":
             assert example["reply"] in (*make.UNKNOWN[language], *make.UNKNOWN_BRIEFLY[language])
+
+
+def test_questions_are_typed_in_haste_too() -> None:
+    assert make.in_haste("What's Mina's cat called?") == "whats minas cat called"
+    assert make.in_haste("고양이 이름이 뭐야?") == "고양이 이름이 뭐야"
 
 
 def test_general_questions_have_short_answers_beside_memories_too(
