@@ -15,7 +15,7 @@ from datetime import datetime
 from chatbot.engines import Message
 from chatbot.errors import WindowFull
 from chatbot.unseen import without
-from memory.times import HANGUL, dated, resolved
+from memory.times import dated, resolved
 from memory.types import PINNED, Hit, Turn
 
 # Chosen by measuring what the built-in model makes of them: docs/experiments.md.
@@ -228,14 +228,14 @@ def fenced(hits: Sequence[Hit], now: datetime) -> str:
 
     The dates that they tell in words ("yesterday") are given as dates, too, all of them as an
     answer would; one that a newer turn supersedes is marked as earlier. Before one that answers a
-    question stands the question; not in Korean, where the built-in model takes it for the answer.
+    question stands the question.
     """
     lines = []
     there = {hit.turn.id for hit in hits}
     for hit in as_quoted(hits):
         turn, said = hit.turn, _said(hit.turn)
         asked = hit.asked
-        if asked is not None and asked.id not in there and not HANGUL.search(asked.text):
+        if asked is not None and asked.id not in there:
             said = f"{_said(_only_question(asked))} {said}"
         day = dated(turn.at.astimezone(), turn.text[:READ])
         earlier = ", earlier" if hit.superseded_by is not None else ""
