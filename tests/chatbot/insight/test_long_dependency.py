@@ -229,7 +229,7 @@ def test_far_facts_are_recalled_or_gone(
 
 
 def test_the_likeliest_value_is_that_of_a_plain_forward_pass(gpt: LocalEngine) -> None:
-    fact = facts(DEVELOPED, 0)[2]
+    fact = facts(DEVELOPED, 0)[4]
     choosing = Choosing(gpt)
     for told in (fact.told, "It is raining again."):  # the second reads on from the first
         messages = [Message("user", f"{told} {fact.question}")]
