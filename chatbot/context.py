@@ -234,9 +234,8 @@ def fenced(hits: Sequence[Hit], now: datetime) -> str:
     there = {hit.turn.id for hit in hits}
     for hit in as_quoted(hits):
         turn, said = hit.turn, _said(hit.turn)
-        asked = hit.asked
-        if asked is not None and asked.id not in there:
-            said = f"{_said(_only_question(asked))} {said}"
+        if hit.asked is not None and hit.asked.id not in there:
+            said = f"{_said(_only_question(hit.asked))} {said}"
         day = dated(turn.at.astimezone(), turn.text[:READ])
         earlier = ", earlier" if hit.superseded_by is not None else ""
         lines.append(f"[{ago(turn.at, now)}, {day}{earlier}] {said}")

@@ -72,7 +72,7 @@ def resolved(text: str, said: datetime, zone: tzinfo | None = None) -> str:
 
 def dated(when: datetime, text: str = "") -> str:
     """A day in words, for a reader of `text`: "2 May 2024", or 2024년 5월 2일 beside Hangul."""
-    return _dates(when, when, HANGUL.search(text) is not None)
+    return _dates(when, when, _HANGUL.search(text) is not None)
 
 
 _A_YEAR = re.compile(r"\byears?\b|년|작년|올해|금년|지난해", re.IGNORECASE)
@@ -80,7 +80,7 @@ _A_YEAR = re.compile(r"\byears?\b|년|작년|올해|금년|지난해", re.IGNORE
 # Finding
 
 _LATIN_WORD = re.compile("[a-z]+")
-HANGUL = re.compile("[가-힣]")
+_HANGUL = re.compile("[가-힣]")
 _NUMBER_CUE = re.compile(r"(?:19|20)\d\d|\d/\d|\d(?:st|nd|rd|th|0['’]?s)\b|\bq[1-4]\b")
 _ENGLISH_CUES = frozenset(
     """
@@ -112,7 +112,7 @@ def _found(text: str, now: datetime, zone: tzinfo | None) -> list[tuple[Time, in
     composed = text if unicodedata.is_normalized("NFC", text) else None
     plain = _lower(composed if composed is not None else unicodedata.normalize("NFC", text))
     english = not _ENGLISH_CUES.isdisjoint(_LATIN_WORD.findall(plain)) or _NUMBER_CUE.search(plain)
-    korean = HANGUL.search(plain) and _KOREAN_CUE.search(plain)
+    korean = _HANGUL.search(plain) and _KOREAN_CUE.search(plain)
     if not english and not korean:
         return []
     places: list[int] | None = None
