@@ -17,7 +17,7 @@ from memory.secret import CARD, KEY, find, kinds, luhn, mask, named
 ROOT = Path(__file__).parents[2]
 LETTERS, DIGITS, HEX = string.ascii_letters, string.digits, "0123456789abcdef"
 MIXED = LETTERS + DIGITS
-DRAW = random.Random(20261122)
+DRAW = random.Random()
 SAID = (
     "{}",
     "my key is {}, keep it for me",
@@ -26,6 +26,12 @@ SAID = (
     "배포할 때는 {}를 써",
     'export KEY="{}"\nthen run it',
 )
+
+
+@pytest.fixture(autouse=True)
+def the_same_draw() -> None:
+    """Whichever tests run, and in whatever order: each draws the same."""
+    DRAW.seed(20261122)
 
 
 def drawn(count: int, letters: str = MIXED) -> str:
@@ -138,6 +144,8 @@ NETWORKS = (
 def test_a_card_number_is_found_beside_its_code_and_behind_a_particle() -> None:
     for first, length in NETWORKS:
         number = grouped(card(first, length), " ")
+        while luhn(number.replace(" ", "") + "737"):  # with its code a card number of 19 digits
+            number = grouped(card(first, length), " ")
         for said in ("{} 737 exp 12/27", "카드번호는{}", "{} 12 27") if length == 16 else ():
             assert mask(said.format(number)) == said.format("[card number left out]")
 
@@ -182,6 +190,8 @@ def test_numbers_for_korea_only_and_full_width_digits() -> None:
 def test_a_wrong_check_digit_is_no_card() -> None:
     for first, length in NETWORKS:
         digits = card(first, length)
+        while length > 16 and luhn(digits[:16]):  # a card number, and a code behind it
+            digits = card(first, length)
         wrong = digits[:-1] + str((int(digits[-1]) + 1) % 10)
         assert kinds(f"my card is {wrong}") == kinds(f"카드는 {grouped(wrong, ' ')}") == ()
 
