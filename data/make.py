@@ -10,7 +10,8 @@ that they don't.
 
 Of Korean the model knows next to nothing, so there it composes nothing: a question is answered by
 quoting the memories, each with its day, and all else with one of the seven sentences of
-chats_ko.txt.
+chats_ko.txt. What is told in English is answered with one of thirteen, in chats_en.txt: in
+words of its own the model too often twists who did what.
 
 General questions, alone and beside memories, get a short answer from general_en.tsv, so that the
 model doesn't learn to look for everything in its memory.

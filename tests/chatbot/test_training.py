@@ -60,6 +60,18 @@ def test_short_chats_alternate_and_do_not_repeat_themselves() -> None:
         assert language == "ko" or len(set(replies)) == len(replies)
 
 
+def test_what_is_told_is_answered_with_thirteen_sentences() -> None:
+    replies = Counter(
+        reply
+        for kind, language, said in make.chats()
+        for _, reply in said
+        if language == "en" and kind in ("tells", "corrects")
+    )
+    often = [count for _, count in replies.most_common(13)]
+    assert min(often) >= 10
+    assert sum(replies.values()) - sum(often) <= 10  # to what only seems to be told
+
+
 def test_korean_chats_are_answered_with_seven_sentences() -> None:
     replies = Counter(
         reply for _, language, said in make.chats() for _, reply in said if language == "ko"
