@@ -14,13 +14,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from memory import spans
 from memory.spans import DAY, Cycle, Span, Unit
 
+REACH = 160  # characters before and after a time in which its tense is looked for
 MAX_PLACES = 1000  # that look like a time in one text: a page of dates ends soon
 NIGHT = (18, 30)
+_SENTENCE_ENDS = r"(?<!\bmr)(?<!\bmrs)(?<!\bms)(?<!\bdr)(?<!\bst)[.!?…]+(?=\s|\Z)|\n"
+_PART_ENDS = r"[;:,](?=\s|\Z)| and | but "
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +239,7 @@ class Reader(ABC):
     korean = False
     future_cue: str  # patterns that show a sentence's tense
     past_cue: str
+    present_cue = r"(?!)"  # of a sentence that has neither, but a tense
 
     def __init__(self, text: str, plain: str, now: datetime) -> None:
         self.text, self.plain, self.now = text, plain, now
@@ -296,31 +300,31 @@ class Reader(ABC):
             fits = [s for s in (latest, coming) if s.since.weekday() == atom.weekday]
             if len(fits) == 1:
                 return fits[0]
-        if future or self.future(at):
+        tense = "future" if future else self.tense(at)
+        if tense == "future":
             return coming
-        if self.past(at) or not latest or not coming:
+        if tense == "past" or not latest or not coming:
             return latest
         soon = coming.since - self.now < atom.soon * DAY
         return coming if soon else replace(latest, label="none")
 
-    def future(self, at: int) -> bool:
-        """Whether what is said around `at` is about the future."""
-        return compiled(self.future_cue).search(self._tense(at)) is not None
-
-    def past(self, at: int) -> bool:
-        return compiled(self.past_cue).search(self._tense(at)) is not None
-
-    def _tense(self, at: int) -> str:
-        """What shows the tense of what stands at `at`: its part of the sentence, or the whole of
-        it where that part shows none ("She landed on Friday, and she'll stay")."""
-        part = self._around(at, r"[.!?;:,\n]| and | but ")
-        cues = (self.future_cue, self.past_cue)
-        shows = any(compiled(cue).search(part) for cue in cues)
-        return part if shows else self._around(at, r"[.!?\n]")
-
-    def _around(self, at: int, ends: str) -> str:
-        before = compiled(ends).split(self.plain[max(0, at - 160) : at])[-1]
-        return before + compiled(ends).split(self.plain[at : at + 160])[0]
+    def tense(self, at: int) -> Literal["future", "past"] | None:
+        """Of what is said around `at`, where it shows one: in its part of the sentence, else in the
+        sentence ("She landed on Friday, and she'll stay"), else in one near it, those before it
+        first ("She's here! She came on time. Thursday, at four.")."""
+        before, after = (
+            compiled(_SENTENCE_ENDS).split(text)
+            for text in (self.plain[max(0, at - REACH) : at], self.plain[at : at + REACH])
+        )
+        part = compiled(_PART_ENDS).split(before[-1])[-1] + compiled(_PART_ENDS).split(after[0])[0]
+        for said in (part, before[-1] + after[0], *before[-2::-1], *after[1:]):
+            if compiled(self.future_cue).search(said):
+                return "future"
+            if compiled(self.past_cue).search(said):
+                return "past"
+            if said is not part and compiled(self.present_cue).search(said):
+                return None
+        return None
 
     def plainly(self, span: Span | None, piece: Piece) -> Time | None:
         if span is None:
@@ -388,7 +392,7 @@ class Reader(ABC):
         if isinstance(second, Cycle) and (
             isinstance(first, Span)
             or (first.every, second.every) == ("year", "month")
-            or self.future(at)
+            or self.tense(at) == "future"
         ):
             begin = self.settled(first, at)
             near = second.near(begin.since, range(-1, 9)) if begin else []
@@ -432,7 +436,7 @@ def _dated(first: Span | Cycle, second: Span | Cycle) -> Span | Cycle | None:
     for name, day in ((first, second), (second, first)):
         if not isinstance(name, Cycle) or name.every != "week" or name.size != "day":
             continue
-        if day.size == "day" and (isinstance(day, Span) or day.every == "year"):
+        if day.size == "day" and (isinstance(day, Span) or day.every in ("year", "month")):
             if isinstance(day, Span):
                 return replace(day, weak=False)
             return replace(day, weak=False, weekday=name.weekday)

@@ -89,6 +89,16 @@ _MONTH_NUMBERS = {
 _WEEKDAYS = {
     word: number for number, words in enumerate(_DAYS.split()) for word in words.split("|")
 }
+_ORDINALS = {
+    word: number
+    for number, word in enumerate(
+        """
+        first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth
+        fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth twentieth
+        """.split(),
+        start=1,
+    )
+}
 STAGES = {"early": 0, "beginning": 0, "start": 0, "mid": 1, "middle": 1, "late": 2, "end": 2}
 WEEKS = {"first": 0, "second": 1, "third": 2, "fourth": 3, "last": -1}
 _OF = r" of (?!course\b|late\b)"  # the last week of March is none of ours
@@ -146,6 +156,13 @@ def _month_date(
     now: datetime, name: str, day: str, last: str | None, year: str | None
 ) -> Atom | None:
     return _day_month(now, day, last, name, year)
+
+
+def _date_told(_: datetime, day: str, name: str) -> Atom | None:
+    """A date in words that no reader would look for: told in full."""
+    number = _ORDINALS[day] if day in _ORDINALS else int(day)
+    date = spans.date(_MONTH_NUMBERS[name], number)
+    return replace(date, label="full") if date else None
 
 
 def _ago(
@@ -281,6 +298,12 @@ _ENGLISH = [
         lambda now, d, last, m, y, s: _day_month(now, d, last, m, y or s),
         r"[\d.,/:]",
     ),
+    Rule(rf"(?:the )?({any_of(_ORDINALS)}) of {_MONTH}", _date_told),
+    Rule(r"(?:the )?first of the month", always(spans.month_day(1))),
+    Rule(
+        rf"{_MONTH}, (?:on )?the (\d{{1,2}})(?:st|nd|rd|th)",
+        lambda now, name, day: _date_told(now, day, name),
+    ),
     Rule(
         rf"{_MONTH} (?:the )?(\d{{1,2}})(?:st|nd|rd|th)?(?:_[-–]_(\d{{1,2}})(?:st|nd|rd|th)?)?"
         rf"(?:,? {YEAR})?(?![\d:%]| {_COUNTED}\b)",
@@ -341,6 +364,7 @@ def english() -> Table:
         fathers fourth independence labor labour halloween hallowe thanksgiving black
         """.split()
         + list(_SEASONS)
+        + list(_ORDINALS)
         + list(_MONTH_NUMBERS)
         + list(_WEEKDAYS)
         + list(_NUMBERS)
@@ -356,16 +380,29 @@ def english_parts() -> Table:
 
 
 _FUTURE = (
-    r"\b(?:will|won['’]t|shall|gonna|must|should|hope to|want to|plan(?:s|ning)? (?:to|on|for)"
-    r"|(?:have|has|need|needs) to|upcoming|due (?:on|in|by)"
-    r"|(?:am|is|are|i['’]m|(?:we|they|you)['’]re|(?:he|she|it)['’]s) (?:not )?\w+ing)\b"
-    r"|['’]ll\b"
+    r"\b(?:will|won['’]t|shall|gonna|must|should|might|hope to|want to"
+    r"|plan(?:s|ning)? (?:to|on|for)|(?:have|has|need|needs) to|upcoming|due (?:on|in|by)"
+    r"|(?:am|is|are|i['’]m|(?:we|they|you)['’]re|(?:he|she|it)['’]s) (?:not )?\w+ing"
+    r"|(?:starts|begins|opens|closes|leaves|arrives|departs|lands|returns|goes|comes|moves|flies)"
+    r"|(?:i|we|they|you)"
+    r" (?:start|begin|open|close|leave|arrive|fly|return|go|come|get|meet|sign))\b"
+    r"|['’]ll\b|\A\s*\w{2,16}ing (?:on|to|in|at|it|the|my|with)\b"  # Going to Paris on Friday
 )
+_IRREGULAR = """
+ate beat became began bent bit bled blew born bought bred broke brought built burnt came caught
+chose clung cost crept cut dealt did done drank dreamt drew drove dug fallen fed fell felt fled
+flew forbade forgave forgot fought found froze frozen gave gone grew had heard held hid hit hung
+hurt kept knelt knew laid learnt lent lit lost made meant met paid put quit ran rang read rode
+rose sang sank sat saw sent shaken shone shook shot shrank slept slid smelt sold sought spat spent
+spilt split spoke sprang spread spun stole stood struck stuck stung swam swept swore sworn swung
+taken taught thought threw told took tore understood upset was went were woke won wore wrote
+""".split()
 _PAST = (
-    r"\b(?:was|were|had|did|went|got|saw|met|came|said|told|took|made|left|ate|bought|found|gave"
-    r"|felt|thought|knew|began|won|lost|wrote|spoke|ran|slept|rang|sang|sat|wore|drank|grew|threw|chose|forgot|rode|woke|built|meant|lent|hid|stuck|drove|flew|sold|paid|sent|broke|fell"
-    r"|heard|kept|taught|caught|spent|stood|swam|read|hurt|quit|ago|last|\w{2,16}ed)\b"
+    rf"\b(?:{any_of(_IRREGULAR)}|(?<!\bthe\s)(?<!\bmy\s)(?<!\bher\s)(?<!\bhis\s)left|said"
+    r"|(?<!['’]s\s)(?<!['’]ve\s)got|been|ago|(?<!\bat\s)last|\w{2,16}ed)\b"
 )
+
+_PRESENT = r"\b(?:i|we|you|they) [a-z]"
 
 _GLUE = r"(,)?(?:['’]s)? (?:(?:of|in|on|at|during|over) )?(?:the )?"
 _STAGE_BEFORE = (
@@ -384,10 +421,22 @@ _RELATION = (
     r"|through|within)(?: the)? \Z"
 )
 _FOR = r"\b(?:to|for|due)(?: on)?(?: the)? \Z"  # moved to 3 May
-_HABIT = r"\b(?:every|each|most|any|per|all)(?: other| single)? \Z"
+_IS_ON = (  # "The funeral's on Friday", "the scan is the 16th"
+    r"(?:\b(?:am|is|are)|['’](?:s|re|m))"
+    r" (?:(?:again|away|back|fixed|here|off|only|open|out|over|planned|set|there|up) )?"
+    r"(?:on |for )?(?:the )?\Z"
+)
+_HABIT = (  # "the third Sunday" of a month; "take her on a Tuesday"
+    r"\b(?:(?:every|each|most|any|per|all|a)(?: other| single| second| third)?"
+    r"|(?:first|second|third|fourth)) \Z"
+)
 _TO = r"(?: (?:to|until|till|through|thru|and) (?:the )?|_[-–—~]_)"
 _COMPANY = frozenset(
     "in since until till before after during between throughout through around over".split()
+)
+_DAY_BEFORE = (  # moved to the 31st; it is the 16th; I start the 15th; "The 28th, I think."
+    r"(?:\b(?:is|was|not|to|for|starts?|begins?|opens?|leaves?|started|began|opened|left)|['’]s"
+    r"|\A) (?:the )?\Z"
 )
 _DAY_COMPANY = frozenset("on since until till before after between by from".split())
 
@@ -395,6 +444,7 @@ _DAY_COMPANY = frozenset("on since until till before after between by from".spli
 class English(Reader):
     future_cue = _FUTURE
     past_cue = _PAST
+    present_cue = _PRESENT
 
     def table(self) -> Table:
         return english()
@@ -437,11 +487,11 @@ class English(Reader):
         start = piece.start - len(relation[0]) if relation else piece.start
         if time := self._ranged(piece, word, start):
             return time
-        if piece.weak and not self._in_company(piece, word):
+        if piece.weak and not self._in_company(piece, word, before):
             return None
         if word in ("before", "after", "since", "until", "till", "by"):
             return self.related(word.replace("till", "until"), piece, start, piece.end)
-        set_for = (
+        set_for = compiled(_IS_ON).search(before) or (
             isinstance(piece.atom, Cycle) and piece.atom.soon and compiled(_FOR).search(before)
         )
         return self.plainly(self.settled(piece.atom, piece.start, future=bool(set_for)), piece)
@@ -488,12 +538,15 @@ class English(Reader):
             return None
         return self.ranged(piece, other, start, other.end)
 
-    def _in_company(self, piece: Piece, word: str) -> bool:
+    def _in_company(self, piece: Piece, word: str, before: str) -> bool:
         """Whether what stands around shows that a word like "march" or 5/3 is a time."""
         if piece.atom.size == "day":
             alone = piece.end - piece.start == len(self.plain.strip())
-            return word in _DAY_COMPANY or alone
-        return word in _COMPANY or (word == "by" and self.future(piece.start))
+            in_company = alone or word in _DAY_COMPANY
+            if isinstance(piece.atom, Cycle) and piece.atom.every == "month":
+                in_company = in_company or compiled(_DAY_BEFORE).search(before) is not None
+            return in_company
+        return word in _COMPANY or (word == "by" and self.tense(piece.start) == "future")
 
 
 def _comma(first: Atom, second: Atom) -> bool:
