@@ -161,7 +161,7 @@ def rank(
     }
     totals = np.sum(list(parts.values()), axis=0)  # (n,)
     turns = [c.turn for c in kept]
-    parts["change"], newer = _changed(totals, turns, found)
+    parts["change"], newer = _changed(query, totals, turns, found)
     answered = weights.answered(signs(query, found, totals), written)
     order = _diverse(totals + parts["change"], turns, found["session_of"].astype(int), k)
     best = order[0][0]
@@ -267,26 +267,35 @@ def _diverse(
 
 
 _CHANGE = re.compile(
-    r"\b(moved|moving|changed|switched|no longer|any ?more|quit|gave up|these days|turns out"
-    r"|correction|postponed|brought forward|pushed back|instead of)\b"
+    r"\b(moved|moving|changed|switched|swapped|bumped|rescheduled|no longer|any ?more|quit"
+    r"|gave up|these days|turns out|correction|postponed|brought forward|pushed back|instead of)\b"
     r"|이사|바꿨|바꾸|바뀌|바뀐|옮겼|옮겨|옮긴|그만뒀|그만두|미뤄|미뤘|당겨|사실은",
     re.IGNORECASE,
 )
 
 
+_ASKS_WHAT_WAS = re.compile(
+    r"\b(was|were|did|had|used to|before|originally|at first|back then|\w{3,}ed)\b"
+    r"|예전|원래|처음|옛날|이전에",
+    re.IGNORECASE,
+)
+
+
 def _changed(
-    totals: Floats, turns: Sequence[Turn], found: Mapping[str, Floats]
+    query: str, totals: Floats, turns: Sequence[Turn], found: Mapping[str, Floats]
 ) -> tuple[Floats, dict[int, int]]:
     """What lifts the newest of the turns that tell of the same thing above the older ones, (n,);
-    and by what each older one is superseded.
+    and by what each older one is superseded. Nothing is where the query asks for what was.
 
     Two turns of one person tell of the same thing when they answer the query nearly as well as the
     best, in the same way: how each of its tokens is met points the same way. A turn that says that
     something changed ("I moved to …") may do so less well, and in its own way. One that fits the
     times which the query names less than the older one isn't what is asked for.
     """
-    met, timely = found["met_by_token"], found["time"]  # (U, n), (n,)
     lift = np.zeros(len(turns))
+    if _ASKS_WHAT_WAS.search(query):
+        return lift, {}
+    met, timely = found["met_by_token"], found["time"]  # (U, n), (n,)
     order = np.argsort(-totals, kind="stable")[:FIRST].tolist()
     tells = {i for i in order if _CHANGE.search(turns[i].text[:TOLD])}
     first = [

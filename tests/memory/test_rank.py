@@ -448,6 +448,14 @@ def test_the_newest_of_what_tells_of_the_same_comes_first_and_supersedes_the_oth
     assert first.parts["change"] == 0 > second.parts["change"]
 
 
+@pytest.mark.parametrize("query", ["otter's tea was", "tea before, otter's", "원래 수달 차는 뭐"])
+def test_who_asks_for_what_was_is_not_told_that_it_changed(query: str) -> None:
+    old = told(1, "The otter drinks green tea.", 500, cosine=0.52)
+    new = told(2, "The otter drinks black tea now.", 50)
+    first, second, *_ = ranked(old, new, *USUAL, query=query)
+    assert (first.turn.id, second.turn.id) == (1, 2) and first.superseded_by is None
+
+
 def test_what_is_newer_but_not_of_the_time_that_is_named_supersedes_nothing() -> None:
     then = told(1, "The otter drinks green tea.", 9 * DAY)
     later = told(2, "The otter drinks black tea now.", 5 * DAY)
