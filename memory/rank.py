@@ -86,7 +86,7 @@ _ASKING_KOREAN = re.compile(
 )
 _OWN = re.compile(
     r"\b(my|mine|our|ours|(do|did|am|was|have|had|were|are|must|can'?t|cannot) (i|we))\b"
-    r"|(^|\s)(나는|난|내|내가|저는|전|제|제가|우리)(?=\s)"
+    r"|(^|\s)(나|나는|난|나한테|내|내가|저는|전|제|제가|우리\w{0,2})(?=\s)"
 )
 
 

@@ -523,6 +523,9 @@ def test_scores_explain_themselves_and_fall(
         ("내 고양이 이름이 뭐였지", True), ("제가 어디로 이사한다고 했죠?", True),
         ("What should I cook?", False), ("How are you today?", False), ("My dog is ill.", False),
         ("Tell me a joke.", False), ("하늘은 왜 파래?", False), ("hi", False), ("", False),
+        ("나 어디 살아?", True),
+        ("우리집 고양이 이름이 뭐야?", True),
+        ("하나 더 있어?", False),
     ],
 )  # fmt: skip
 def test_questions_about_the_asker(query: str, about_asker: bool) -> None:
