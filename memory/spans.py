@@ -78,8 +78,10 @@ class Cycle:
                 yield replace(span, label=self.label)
 
     def latest(self, now: datetime) -> Span | None:
-        """The newest that has begun."""
-        return next((s for s in self.near(now, range(1, -9, -1)) if s.since <= now), None)
+        """The newest that has begun; who means today says so, not its weekday."""
+        named = self.every == "week" and self.size == "day"
+        near = self.near(now, range(1, -9, -1))
+        return next((s for s in near if (s.until if named else s.since) <= now), None)
 
     def coming(self, now: datetime) -> Span | None:
         """The next one; a longer one that goes on counts."""
