@@ -99,7 +99,7 @@ class Decoding:
     """
 
     strategy: Strategy = "sample"
-    temperature: float = 0.7
+    temperature: float = 0.3
     top_k: int = 0
     top_p: float = 0.9
     min_p: float = 0.0
