@@ -22,8 +22,8 @@ from memory.spans import DAY, Cycle, Span, Unit
 REACH = 160  # characters before and after a time in which its tense is looked for
 MAX_PLACES = 1000  # that look like a time in one text: a page of dates ends soon
 NIGHT = (18, 30)
-_SENTENCE_ENDS = r"(?<!\bmr)(?<!\bmrs)(?<!\bms)(?<!\bdr)(?<!\bst)[.!?…]+(?=\s|\Z)|\n"
-_PART_ENDS = r"[;:,](?=\s|\Z)| and | but "
+SENTENCE_ENDS = r"(?<!\bmr)(?<!\bmrs)(?<!\bms)(?<!\bdr)(?<!\bst)[.!?…]+(?=\s|\Z)|\n"
+PART_ENDS = r"[;:,](?=\s|\Z)| and | but "
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,10 +313,10 @@ class Reader(ABC):
         sentence ("She landed on Friday, and she'll stay"), else in one near it, those before it
         first ("She's here! She came on time. Thursday, at four.")."""
         before, after = (
-            compiled(_SENTENCE_ENDS).split(text)
+            compiled(SENTENCE_ENDS).split(text)
             for text in (self.plain[max(0, at - REACH) : at], self.plain[at : at + REACH])
         )
-        part = compiled(_PART_ENDS).split(before[-1])[-1] + compiled(_PART_ENDS).split(after[0])[0]
+        part = compiled(PART_ENDS).split(before[-1])[-1] + compiled(PART_ENDS).split(after[0])[0]
         for said in (part, before[-1] + after[0], *before[-2::-1], *after[1:]):
             if compiled(self.future_cue).search(said):
                 return "future"

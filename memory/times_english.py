@@ -9,6 +9,8 @@ from memory import spans
 from memory.phrases import (
     NIGHT,
     NUMERIC,
+    PART_ENDS,
+    SENTENCE_ENDS,
     YEAR,
     Atom,
     Part,
@@ -491,10 +493,19 @@ class English(Reader):
             return None
         if word in ("before", "after", "since", "until", "till", "by"):
             return self.related(word.replace("till", "until"), piece, start, piece.end)
-        set_for = compiled(_IS_ON).search(before) or (
-            isinstance(piece.atom, Cycle) and piece.atom.soon and compiled(_FOR).search(before)
+        return self.plainly(
+            self.settled(piece.atom, piece.start, self._set_for(piece, before)), piece
         )
-        return self.plainly(self.settled(piece.atom, piece.start, future=bool(set_for)), piece)
+
+    def _set_for(self, piece: Piece, before: str) -> bool:
+        """Whether something is, or was, set for a day to come."""
+        if is_on := compiled(_IS_ON).search(before):
+            part = compiled(f"{SENTENCE_ENDS}|{PART_ENDS}").split(before)[
+                -1
+            ]  # "We met at Dot's on Friday"
+            return is_on[0][0] not in "'’" or not compiled(_PAST).search(part)
+        soon = isinstance(piece.atom, Cycle) and piece.atom.soon > 0
+        return soon and compiled(_FOR).search(before) is not None
 
     def _narrowed(self, piece: Piece, before: str) -> tuple[Piece, str]:
         """With "early", "the end of", "the evening of" that stand before it."""

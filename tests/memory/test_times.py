@@ -630,6 +630,7 @@ def test_both_ends_are_aware() -> None:
         ("They brought the bed on Sunday", "2024-04-28"),
         ("I met her on Thursday", "2024-04-25"),  # today is one
         ("The funeral's on Sunday", "2024-05-05"),
+        ("We met at Dot's on Sunday", "2024-04-28"),
         ("She starts on Sunday, she told me", "2024-05-05"),
         ("Moved in with Mr. Ho on the 8th, it was 4.4 degrees", "2024-04-08"),
         ("The scan is the 16th.", "2024-05-16"),
