@@ -504,8 +504,10 @@ class English(Reader):
                 -1
             ]  # "We met at Dot's on Friday"
             return is_on[0][0] not in "'’" or not compiled(_PAST).search(part)
-        soon = isinstance(piece.atom, Cycle) and piece.atom.soon > 0
-        return soon and compiled(_FOR).search(before) is not None
+        if not isinstance(piece.atom, Cycle) or not compiled(_FOR).search(before):
+            return False
+        coming = piece.atom.coming(self.now)
+        return coming is not None and coming.since - self.now < piece.atom.soon * spans.DAY
 
     def _narrowed(self, piece: Piece, before: str) -> tuple[Piece, str]:
         """With "early", "the end of", "the evening of" that stand before it."""

@@ -634,6 +634,8 @@ def test_both_ends_are_aware() -> None:
         ("She starts on Sunday, she told me", "2024-05-05"),
         ("Moved in with Mr. Ho on the 8th, it was 4.4 degrees", "2024-04-08"),
         ("The scan is the 16th.", "2024-05-16"),
+        ("It was moved to the 16th.", "2024-05-16"),
+        ("It was moved to the 28th, and all went well.", "2024-04-28"),  # 26 days ahead: unlikely
         ("He's here. They brought him home. Sunday, at four.", "2024-04-28"),
         ("Home Sunday. It was five nights.", "2024-04-28"),
         ("Thursday the 16th", "2024-05-16"),
