@@ -22,8 +22,8 @@ from memory.spans import DAY, Cycle, Span, Unit
 REACH = 160  # characters before and after a time in which its tense is looked for
 MAX_PLACES = 1000  # that look like a time in one text: a page of dates ends soon
 NIGHT = (18, 30)
-SENTENCE_ENDS = r"(?<!\bmr)(?<!\bmrs)(?<!\bms)(?<!\bdr)(?<!\bst)[.!?…]+(?=\s|\Z)|\n"
-PART_ENDS = r"[;:,](?=\s|\Z)| and | but "
+_SENTENCE_ENDS = r"(?<!\bmr)(?<!\bmrs)(?<!\bms)(?<!\bdr)(?<!\bst)[.!?…]+(?=\s|\Z)|\n"
+_PART_ENDS = r"[;:,](?=\s|\Z)| and | but "
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,11 @@ _GROUP = re.compile(r"(?<!\\)\((?!\?)")
 def compiled(pattern: str) -> re.Pattern[str]:
     """A pattern, its blanks filled in; made when it is first needed."""
     return re.compile(pattern.replace(" ", r"\s{1,3}").replace("_", r"\s{0,2}"))
+
+
+def last_part(before: str) -> str:
+    """The end of the text before a time that belongs to the time's own part of its sentence."""
+    return compiled(f"{_SENTENCE_ENDS}|{_PART_ENDS}").split(before)[-1]
 
 
 def any_of(words: Iterable[str]) -> str:
@@ -313,10 +318,10 @@ class Reader(ABC):
         sentence ("She landed on Friday, and she'll stay"), else in one near it, those before it
         first ("She's here! She came on time. Thursday, at four.")."""
         before, after = (
-            compiled(SENTENCE_ENDS).split(text)
+            compiled(_SENTENCE_ENDS).split(text)
             for text in (self.plain[max(0, at - REACH) : at], self.plain[at : at + REACH])
         )
-        part = compiled(PART_ENDS).split(before[-1])[-1] + compiled(PART_ENDS).split(after[0])[0]
+        part = last_part(before[-1]) + compiled(_PART_ENDS).split(after[0])[0]
         for said in (part, before[-1] + after[0], *before[-2::-1], *after[1:]):
             if compiled(self.future_cue).search(said):
                 return "future"

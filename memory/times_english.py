@@ -9,8 +9,6 @@ from memory import spans
 from memory.phrases import (
     NIGHT,
     NUMERIC,
-    PART_ENDS,
-    SENTENCE_ENDS,
     YEAR,
     Atom,
     Part,
@@ -31,6 +29,7 @@ from memory.phrases import (
     decade_named,
     in_year,
     joined,
+    last_part,
     night_away,
     quarter,
     recently,
@@ -500,10 +499,8 @@ class English(Reader):
     def _set_for(self, piece: Piece, before: str) -> bool:
         """Whether something is, or was, set for a day to come."""
         if is_on := compiled(_IS_ON).search(before):
-            part = compiled(f"{SENTENCE_ENDS}|{PART_ENDS}").split(before)[
-                -1
-            ]  # "We met at Dot's on Friday"
-            return is_on[0][0] not in "'’" or not compiled(_PAST).search(part)
+            # Not "We met at Dot's on Friday".
+            return is_on[0][0] not in "'’" or not compiled(_PAST).search(last_part(before))
         if not isinstance(piece.atom, Cycle) or not compiled(_FOR).search(before):
             return False
         coming = piece.atom.coming(self.now)
