@@ -131,9 +131,12 @@ def rank(
     k: int,
     periods: Sequence[Period] = (),
     weights: Weights | None = None,
+    *,
+    prompt: bool = False,
 ) -> list[Hit]:
     """The k best candidates as hits, best first. `periods` are the times that the query names;
-    with no `weights` the shipped ones count.
+    with no `weights` the shipped ones count. A `prompt` of a chat may ask for nothing; any other
+    query seeks something, in whatever words.
 
     A word that is a speaker's name counts for the `speaker` part alone. Of turns that say the same
     the newest of those is kept that fit the times best. What tells nothing is left out: a turn that
@@ -162,7 +165,7 @@ def rank(
     totals = np.sum(list(parts.values()), axis=0)  # (n,)
     turns = [c.turn for c in kept]
     parts["change"], newer = _changed(query, totals, turns, found)
-    answered = weights.answered(signs(query, found, totals), written)
+    answered = weights.answered(signs(query, found, totals, prompt), written)
     order = _diverse(totals + parts["change"], turns, found["session_of"].astype(int), k)
     best = order[0][0]
     asked = _answered(evidence.candidates)
@@ -387,6 +390,7 @@ def features(
         "met_by_token": np.sqrt(share)[:, None] * met,  # (U, n)
         "covered": covered,
         "length": np.log1p([min(len(turn.text), LENGTHY) for turn in turns]),
+        "unheard": np.full(n, float(_asks_of_unheard(query, evidence, candidates, names))),
     }
 
 
@@ -434,6 +438,19 @@ _ASKS_NAME = re.compile(
 )
 
 
+def _asks_of_unheard(
+    query: str, evidence: Evidence, candidates: Sequence[Candidate], speakers: Collection[str]
+) -> bool:
+    """Whether a query has a name in it that no candidate holds and no speaker bears."""
+    held = [
+        word
+        for i, word in enumerate(evidence.rarity)
+        if any(candidate.words[i] > 0 for candidate in candidates)
+    ]
+    heard = {*held, *speakers}
+    return any(heard.isdisjoint(tokenize(name[0])) for name in _NAME.finditer(query))
+
+
 def _kinds(query: str, texts: Sequence[str]) -> dict[str, Floats]:
     """1 for a turn with a number, a date, a name, if the query asks for one; else 0, each (n,)."""
     kinds = {}
@@ -474,7 +491,9 @@ def _named_end(period: Period) -> tuple[datetime, datetime]:
     return period.since, period.since if period.until.year >= LATEST.year - 1 else period.until
 
 
-def signs(query: str, found: Mapping[str, Floats], totals: Floats) -> dict[str, float]:
+def signs(
+    query: str, found: Mapping[str, Floats], totals: Floats, prompt: bool = False
+) -> dict[str, float]:
     """What tells whether the memory answers the query at all: how well its best turn does, by the
     features of n turns, (n,) each, and their sums, (n,)."""
     best = int(np.argmax(totals))
@@ -493,8 +512,11 @@ def signs(query: str, found: Mapping[str, Floats], totals: Floats) -> dict[str, 
         "aside": float(not found["speaker"].any() and not _OWN.search(_fold(query))),
         "session": float(found["tokens_session"][best]),
         "asked": math.log1p(len(found["met_by_token"])),
-        "telling": float(not asks(query)),
+        "telling": float(prompt and not asks(query)),
         "wordless": float(not found["covered"].any()),
+        "named": float(found["speaker"][best]),
+        "unheard": float(found["unheard"][best]),
+        "candidates": math.log1p(len(totals)),  # among many, one is near by chance
     }
 
 

@@ -212,13 +212,15 @@ class Memory:
         *,
         exclude: Collection[int] = (),
         now: datetime | None = None,
+        prompt: bool = False,
     ) -> list[Hit]:
         """The k turns that bear most on `query`, best first, each with its score explained.
 
         `scope` are conversation ids (None: all), [since, until) a time window: both apply before
         the search. `exclude` are turns to pass over. `now` is when the question is asked (None:
-        now). Turns that any process has committed are found, but for those that another is just
-        writing to the index: a recall doesn't wait for it.
+        now). A `prompt` of a chat may ask for nothing, and its hits then score less. Turns that
+        any process has committed are found, but for those that another is just writing to the
+        index: a recall doesn't wait for it.
         """
         from memory import search
         from memory.rank import rank
@@ -240,14 +242,14 @@ class Memory:
 
         with self._lock:
             evidence = self._with_words(gather)
-        return rank(query, evidence, k, named)
+        return rank(query, evidence, k, named, prompt=prompt)
 
     def relevant(self, query: str, k: int = 3, *, now: datetime | None = None) -> list[Hit]:
         """What a model should be given, at most k hits: see rank.subject and rank.worth_giving."""
         from memory.rank import repeats, subject, worth_giving
 
         asked = subject(query)
-        hits = self.recall(asked, 3 * k, now=now)
+        hits = self.recall(asked, 3 * k, now=now, prompt=True)
         telling = [hit for hit in hits if not repeats(hit.turn.text, asked)]
         return worth_giving(asked, telling, k)
 

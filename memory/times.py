@@ -56,15 +56,18 @@ def periods(text: str, now: datetime, zone: tzinfo | None = None) -> list[Period
 def resolved(text: str, said: datetime, zone: tzinfo | None = None) -> str:
     """The text as told on `said`, with the date behind each expression that is relative to it.
 
-    "Yesterday (2 May 2024) I ...", 지난주(2024년 4월 22일~28일)에. "14 March" stays as it is: when
-    it was said stands beside it, and a small model takes a year behind it for part of the answer.
+    "Yesterday (2 May 2024) I ...", 지난주(2024년 4월 22일~28일)에. Behind "14 March" its year
+    stands only if that is yet to come: when it was said stands beside the text, and a small model
+    takes a year behind a day for part of the answer.
     """
     pieces, at = [], 0
+    yearly = _YEARLY.search(text)
     for time, _, _ in _found(text, said, zone):
         for span, end in time.names:
             label = _label(span, time.korean)
-            dated = re.fullmatch(r"\d{4}년?", label or "") and not _A_YEAR.search(text, at, end)
-            if label and not dated and not re.match(r"\s?\(", text[end : end + 2]):
+            year = re.fullmatch(r"\d{4}년?", label or "") and not _A_YEAR.search(text, at, end)
+            known = year and (yearly or span.since.year <= said.year)
+            if label and not known and not re.match(r"\s?\(", text[end : end + 2]):
                 pieces += [text[at:end], f"({label})" if time.korean else f" ({label})"]
                 at = end
     return "".join([*pieces, text[at:]])
@@ -75,6 +78,7 @@ def dated(when: datetime, text: str = "") -> str:
     return _dates(when, when, _HANGUL.search(text) is not None)
 
 
+_YEARLY = re.compile(r"\b(?:birthday|born|anniversary)\b|생일|기념일|태어", re.IGNORECASE)
 _A_YEAR = re.compile(r"\byears?\b|년|작년|올해|금년|지난해", re.IGNORECASE)
 
 # Finding

@@ -384,7 +384,8 @@ _FUTURE = (
     r"\b(?:will|won['’]t|shall|gonna|must|should|might|hope to|want to"
     r"|plan(?:s|ning)? (?:to|on|for)|(?:have|has|need|needs) to|upcoming|due (?:on|in|by)"
     r"|(?:am|is|are|i['’]m|(?:we|they|you)['’]re|(?:he|she|it)['’]s) (?:not )?\w+ing"
-    r"|(?:starts|begins|opens|closes|leaves|arrives|departs|lands|returns|goes|comes|moves|flies)"
+    r"|(?:starts|begins|opens|closes|ends|leaves|arrives|departs|lands|returns|goes|comes|moves"
+    r"|flies|expires|runs out)"
     r"|(?:i|we|they|you)"
     r" (?:start|begin|open|close|leave|arrive|fly|return|go|come|get|meet|sign))\b"
     r"|['’]ll\b|\A\s*\w{2,16}ing (?:on|to|in|at|it|the|my|with)\b"  # Going to Paris on Friday

@@ -1,19 +1,26 @@
-"""Learn the weights of the ranking: `python -m data.adapter.fit_ranking`, about five minutes.
+"""Learn the weights of the ranking: `python -m data.adapter.fit_ranking`, some twenty minutes.
 
-Reads the tuning halves of data/evaluation (the other halves, LoCoMo and BEAM are never read), for
-English also those conversations of data/dialogues that train_embedder.py keeps out, and writes
-ranking.json beside this file. Each conversation is recalled from alone and with the others,
-through the program's own search. The ranking is fitted pairwise (softplus of the best wrong turns
-over each right one), pulled towards the weights below, which were set by hand: some three hundred
-questions are too few to learn them from nothing. Whether the memory answers at all is a logistic
-regression: a question asked of its own conversation against one asked of another's.
+Reads the tuning halves of data/evaluation (the other halves, LoCoMo and BEAM are never read) and
+data/dialogues, and writes ranking.json beside this file.
+
+The ranking is fitted to the tuning halves, for English also to conversations that train_embedder.py
+keeps out. Each is recalled from alone and with the others, through the program's own search.
+Pairwise (softplus of the best wrong turns over each right one), pulled towards the weights below,
+which were set by hand: some three hundred questions are too few to learn them from nothing.
+
+Whether the memory answers at all is a logistic regression: questions asked of their own
+conversation against those asked of another's, small talk and general questions. The memories are
+the tuning halves, conversations of data/dialogues, a few at a time, and beginnings of some: what a
+memory holds after an evening. `--answers` fits this alone, and keeps the ranking as it is.
 """
 
+import argparse
 import json
+import random
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +30,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from benchmarks.recall import Question, Sample, read_samples
 from chatbot.models import embedder_folder
-from data.adapter.train_embedder import MEASURED
-from data.make import english
+from data.adapter.train_embedder import CONVERSATIONS, MEASURED
+from data.make import Talk, chats, english, general, korean
 from memory import rank, search
 from memory.embed import SentenceEmbedder
 from memory.store import Memory
+from memory.weights import load_weights
 
 HERE = Path(__file__).parent
 Floats = NDArray[np.float64]
@@ -64,40 +72,43 @@ UNREAD = {
 UNREAD_ANSWER = {
     "bias": -10.408, "whole": -1.626, "around": -3.251, "tokens": 11.075, "tokens_met": -0.342,
     "words": 1.385, "covered": 7.469, "covered_most": 5.339, "standing_out": 0.351,
-    "length": -0.926, "aside": 0.0, "session": 0.0, "asked": 0.0,
+    "length": -0.926, "aside": 0.0, "session": 0.0, "asked": 0.0, "personal": 0.5, "telling": -1.0,
+    "wordless": -4.0, "named": 0.0, "unheard": 0.0, "candidates": 0.0,
 }  # fmt: skip
 TIME = (2.0, 2.0, 2.0)  # the questions name too few times to learn from: set by hand
-# Signs that the questions can't teach, since all of them ask for a memory: set by hand.
-CHAT = {"personal": (0.5,) * 3, "telling": (-1.0,) * 3, "wordless": (-4.0,) * 3}
-SIGNS = """
-    whole around tokens tokens_met words covered covered_most standing_out length aside session
-    asked
-""".split()
+SIGNS = tuple(UNREAD_ANSWER)[1:]
 SHARPNESS = 0.2  # a few ranks behind the best is no reason to doubt a hit
-# Log-odds added: a memory missed is worse than a needless one. The kept conversations are easily
-# told apart, which makes the English fit too sure.
-EASE = (-0.8, 1.2)
+# Log-odds added: such that of small talk put to the tuning halves' memories one line in twenty or
+# less gets a memory.
+EASE = (-0.5, -0.4)
+MOST, STRANGERS, SMALL, GENERAL = 60, 20, 25, 12  # prompts of each kind that a memory is asked
+CHAT = 2.0  # how much more small talk and general questions count
+TUNING = 3.0  # how much more the tuning halves count
+FOUND = 5  # a question teaches that the memory answers if evidence is among so many hits
+BEGINNINGS = (2, 3, 5, 8, 12, 18)  # turns
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question put to a memory: its features (n,) by name, which turns are evidence, and whether
-    the memory is of its own conversation."""
+    """A prompt put to a memory: its features (n,) by name, which turns are evidence, whether the
+    memory is of its own conversation, what kind of memory it is, and how much it counts."""
 
     query: str
     found: Mapping[str, Floats]
     evidence: NDArray[np.bool_]
     own: bool
+    kind: str = ""
+    weight: float = 1.0
 
     @property
     def rows(self) -> Floats:
         return np.stack([self.found[name] for name in PRIOR], axis=1)
 
 
-def kept_out() -> list[Sample]:
-    """The conversations of data/dialogues that the embedder wasn't trained with."""
+def samples_of(talks: Sequence[Talk]) -> list[Sample]:
+    """Conversations of data/dialogues with those of their questions that have evidence."""
     samples = []
-    for at, talk in enumerate(english()[::MEASURED]):
+    for at, talk in enumerate(talks):
         places = iter(range(10_000))
         sessions = [[((at, str(next(places))), turn) for turn in one] for one in talk.sessions]
         questions = [
@@ -109,27 +120,71 @@ def kept_out() -> list[Sample]:
     return samples
 
 
+def beginning(sample: Sample, count: int) -> Sample:
+    """Its first `count` turns, and the questions that they answer."""
+    sessions, left = [], count
+    for session in sample.sessions:
+        sessions.append(session[:left])
+        left -= len(sessions[-1])
+    said = {id_ for session in sessions for id_, _ in session}
+    return Sample([s for s in sessions if s], [q for q in sample.questions if q.evidence <= said])
+
+
 def ask_all(samples: Sequence[Sample], embedder: SentenceEmbedder) -> Iterator[Asked]:
-    """Every question of `samples` put to the memory of its own conversation, half of those of the
-    next two to it as well, and all to one memory of them all."""
-    for at, sample in enumerate(samples):
-        others = [samples[(at + step) % len(samples)] for step in (1, 2)]
-        strangers = [q for other in others for q in other.questions[::2]]
-        yield from _ask([sample], strangers, embedder)
-    yield from _ask(samples, [], embedder)
+    """Every question of `samples` put to the memory of its own conversation, and all to one memory
+    of them all."""
+    for sample in samples:
+        yield from _ask([sample], sample.questions, [], embedder)
+    yield from _ask(samples, [q for sample in samples for q in sample.questions], [], embedder)
+
+
+def ask_any(tuning: Sequence[Sample], language: str, embedder: SentenceEmbedder) -> Iterator[Asked]:
+    """Memories of all sizes, each with prompts that it answers and prompts that it doesn't."""
+    rng = random.Random(1)
+    talks = samples_of(english()[CONVERSATIONS:] if language == "en" else korean())
+    rng.shuffle(talks)
+    alone, talks = talks[:40], talks[40:]
+    begun = [beginning(one, BEGINNINGS[at % len(BEGINNINGS)]) for at, one in enumerate(talks[:60])]
+    together = [talks[at : at + 8] for at in range(0, min(len(talks), 120), 8)]
+    short = [(kind, said) for kind, lang, said in chats() if lang == language]
+    small = [prompt for kind, said in short for prompt, _ in said if kind == "small talk"]
+    other = [prompt for prompt, _ in general()]
+    if language == "ko":
+        other = [p for kind, said in short for p, _ in said if kind in ("knowledge", "trap")]
+    memories = [("tuning", [one]) for one in tuning]
+    memories += [("whole", [one]) for one in alone] + [("begun", [one]) for one in begun]
+    memories += [("whole", some) for some in together]
+    for at, (kind, samples) in enumerate(memories, start=1):
+        strangers = tuning if kind == "tuning" else alone
+        own = [question for sample in samples for question in sample.questions]
+        elsewhere = [q for one in strangers if one not in samples for q in one.questions]
+        chat = rng.sample(small, SMALL) + rng.sample(other, GENERAL)
+        for asked in _ask(
+            samples,
+            rng.sample(own, min(MOST, len(own))),
+            [*rng.sample(elsewhere, STRANGERS), *(Question(p, "", frozenset()) for p in chat)],
+            embedder,
+        ):
+            weight = CHAT if not asked.own and asked.query in chat else 1.0
+            yield replace(asked, kind=kind, weight=weight * (TUNING if kind == "tuning" else 1.0))
+        print(f"\r{language}: {at} of {len(memories)} memories", end="", flush=True)
+    print()
 
 
 def _ask(
-    samples: Sequence[Sample], strangers: Sequence[Question], embedder: SentenceEmbedder
+    samples: Sequence[Sample],
+    own: Sequence[Question],
+    strange: Sequence[Question],
+    embedder: SentenceEmbedder,
 ) -> Iterator[Asked]:
+    """Questions that a memory of `samples` answers, and prompts that it doesn't."""
     with tempfile.TemporaryDirectory() as folder:
         memory = Memory(Path(folder) / "chatbot.db", lambda: embedder)
         sessions = [session for sample in samples for session in sample.sessions]
         stored = memory.log.extend([("", [turn for _, turn in one]) for one in sessions])
         said = [id_ for session in sessions for id_, _ in session]
         ids = {turn.id: id_ for turn, id_ in zip(stored, said, strict=True)}
-        own = [question for sample in samples for question in sample.questions]
-        for question, known in [(q, True) for q in own] + [(q, False) for q in strangers]:
+        for question, known in [(q, True) for q in own] + [(q, False) for q in strange]:
             reading = embedder.read([question.text])[0]
             index = memory.vectors
             with memory.log.reading() as connection:
@@ -170,18 +225,26 @@ def fit_ranking(asked: Sequence[Asked], column: int) -> Floats:
 
 def fit_answer(asked: Sequence[Asked], weights: Floats, column: int) -> dict[str, float]:
     """Log-odds of each sign that the memory answers, and of "bias"."""
-    rows = [rank.signs(one.query, one.found, one.rows @ weights) for one in asked]
-    values = torch.tensor([[row[name] for name in SIGNS] for row in rows])
-    own = torch.tensor([float(one.own) for one in asked])
+    taught = []
+    for one in asked:
+        sums = one.rows @ weights
+        if not one.own or one.evidence[np.argsort(-sums)[:FOUND]].any():
+            taught.append((one, rank.signs(one.query, one.found, sums, prompt=True)))
+    values = torch.tensor([[row[name] for name in SIGNS] for _, row in taught])
+    own = torch.tensor([float(one.own) for one, _ in taught])
+    count = torch.tensor([one.weight for one, _ in taught])
+    for kind in {one.kind for one, _ in taught}:  # in each, as much that it answers as that not
+        here = torch.tensor([one.kind == kind for one, _ in taught])
+        count[here & (own > 0)] *= count[here & (own == 0)].sum() / count[here & (own > 0)].sum()
     mean, spread = values.mean(0), values.std(0).clamp(min=1e-6)
-    even = torch.where(own > 0, 0.5 / own.mean(), 0.5 / (1 - own.mean()))
     odds = torch.zeros(len(SIGNS) + 1, requires_grad=True)
 
     def loss() -> torch.Tensor:
         sums = (values - mean) / spread @ odds[1:] + odds[0]
-        return (
-            binary_cross_entropy_with_logits(sums, own, weight=even) + 0.02 * (odds[1:] ** 2).mean()
+        missed = binary_cross_entropy_with_logits(
+            sums, own, weight=count / count.sum(), reduction="sum"
         )
+        return missed + 0.02 * (odds[1:] ** 2).mean()
 
     _minimise(loss, odds)
     per_unit = odds.detach()[1:] / spread
@@ -202,16 +265,22 @@ def _minimise(loss: Callable[[], torch.Tensor], variable: torch.Tensor) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--answers", action="store_true", help="keep the ranking's weights")
+    kept = load_weights().ranking if parser.parse_args().answers else None
     embedder = SentenceEmbedder(embedder_folder(), name="all-MiniLM-L6-v2")
     ranking: list[Floats] = []
     answer: list[dict[str, float]] = []
     for column, language in enumerate(("en", "ko")):
-        path = HERE.parent / "evaluation" / f"recall_{language}_tune.json"
-        asked = list(ask_all(read_samples(path), embedder))
-        if language == "en":
-            asked += ask_all(kept_out(), embedder)
-        ranking.append(fit_ranking(asked, column))
-        answer.append(fit_answer(asked, ranking[-1], column))
+        tuning = read_samples(HERE.parent / "evaluation" / f"recall_{language}_tune.json")
+        if kept:
+            ranking.append(np.array([kept[name][column] for name in PRIOR]))
+        else:
+            asked = list(ask_all(tuning, embedder))
+            if language == "en":
+                asked += ask_all(samples_of(english()[:CONVERSATIONS:MEASURED]), embedder)
+            ranking.append(fit_ranking(asked, column))
+        answer.append(fit_answer(list(ask_any(tuning, language, embedder)), ranking[-1], column))
     result = {
         "made_by": "data/adapter/fit_ranking.py",
         "embedder": embedder.id,
@@ -222,8 +291,7 @@ def main() -> None:
         },
         "answer": {
             n: [*(round(a[n], 3) for a in answer), UNREAD_ANSWER[n]] for n in ("bias", *SIGNS)
-        }
-        | CHAT,
+        },
         "sharpness": SHARPNESS,
     }
     text = re.sub(

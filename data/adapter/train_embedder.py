@@ -38,7 +38,8 @@ BASE = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"  # sha
 RANK = 16  # of the updates
 BATCH, NEGATIVES, STEPS, RATE = 16, 2, 550, 4e-4
 NEAREST = 8  # wrong turns of the same conversation, of which the negatives are drawn
-MEASURED = 12  # every so manieth conversation is kept out
+CONVERSATIONS = 175  # are trained with; the later ones are for fit_ranking.py
+MEASURED = 12  # every so manieth of them is kept out
 TOKENS, QUERY_TOKENS = 112, 48
 PADDED = 24  # texts padded to the same length
 MOST_TELLING = 9.0  # a token's inverse document frequency counts up to here
@@ -343,7 +344,7 @@ def main() -> None:
     if before:
         reader.model.load_state_dict(before, strict=False)
     telling = frequencies(reader.tokenizer, corpus)
-    written = read_conversations()
+    written = read_conversations()[:CONVERSATIONS]
     kept = written[::MEASURED]
     examples = [one for at, some in enumerate(written) if at % MEASURED for one in some]
     # The conversations twice: they are more like those of people who use this than the dialogues.

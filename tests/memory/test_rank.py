@@ -111,8 +111,10 @@ def ranked(
     k: int = 10,
     times: Sequence[Period] = (),
     weights: Weights = PLAIN,
+    prompt: bool = False,
 ) -> list[Hit]:
-    return rank(query, evidence(*candidates, query=query, rarity=rarity), k, times, weights)
+    found = evidence(*candidates, query=query, rarity=rarity)
+    return rank(query, found, k, times, weights, prompt=prompt)
 
 
 def measured(
@@ -230,18 +232,41 @@ def test_near_and_worded_passes_the_threshold_far_does_not() -> None:
     assert ranked(*far, weights=load_weights())[0].score < THRESHOLD
 
 
+def test_a_name_that_nobody_has_mentioned_makes_an_answer_unlikely() -> None:
+    def score(query: str, words: Sequence[float], speaker: str = "user") -> float:
+        told = candidate(1, cosine=0.5, words=words, speaker=speaker)
+        rarity = {"drink": 4.0, "otto": 5.0}
+        return ranked(told, query=query, rarity=rarity, weights=load_weights())[0].score
+
+    assert score("What does Otto drink?", (8, 0)) < score("What does otto drink?", (8, 0))
+    assert score("What does Otto drink?", (8, 8)) == score("What does otto drink?", (8, 8))
+    named = score("What does Otto drink?", (8, 0), speaker="Otto")
+    assert named == score("What does otto drink?", (8, 0), speaker="Otto")
+
+
+def test_a_prompt_that_asks_for_nothing_scores_less_than_a_search_with_its_words() -> None:
+    def score(query: str, prompt: bool) -> float:
+        near = candidate(1, cosine=0.6, words=(8, 4))
+        weights = load_weights()
+        return ranked(near, query=query, weights=weights, prompt=prompt)[0].score
+
+    assert score("the otter again", True) < score("the otter again", False)
+    assert score("where is the otter?", True) == score("where is the otter?", False)
+
+
 def test_a_prompt_without_words_asks_for_nothing() -> None:
     greeting = candidate(1, text="Hello there!", cosine=0.7, words=(), tokens=[0.7])
-    assert ranked(greeting, query="hi", rarity={}, weights=load_weights())[0].score < THRESHOLD
+    hits = ranked(greeting, query="hi", rarity={}, weights=load_weights(), prompt=True)
+    assert hits[0].score < THRESHOLD
 
 
-def test_high_cosines_of_hangul_alone_pass_nothing() -> None:
+def test_high_cosines_alone_pass_nothing_in_scripts_that_the_embedder_cannot_read() -> None:
     def score(words: Sequence[float]) -> float:
-        text = "수달은 차를 마셔."
+        text = "Выдра пьёт чай."
         near = candidate(1, text=text, cosine=0.8, words=words, tokens=[0.8] * 3)
         others = [candidate(id_, cosine=0.7, words=(0, 0, 0)) for id_ in range(2, 30)]
-        rarity = {"수달": 5.0, "수": 4.0, "달": 4.0}
-        hits = ranked(near, *others, query="수달은 뭘 마셔?", rarity=rarity, weights=load_weights())
+        rarity = {"что": 4.0, "пьёт": 4.0, "выдра": 5.0}
+        hits = ranked(near, *others, query="Что пьёт выдра?", rarity=rarity, weights=load_weights())
         return hits[0].score
 
     assert score((0, 0, 0)) < THRESHOLD <= score((14, 11, 11))

@@ -91,6 +91,26 @@ def test_nothing_relevant_is_nothing_given(memory: Memory) -> None:
     assert memory.relevant("What is my dog called?", now=NOW)[0].turn.text == FACTS[0]
 
 
+@pytest.mark.parametrize(
+    ("told", "asked", "chat"),
+    [
+        (
+            "I sold the old Volvo for 20,000 kroner.",
+            "How much did I get for the car?",
+            "hello again",
+        ),
+        ("I work as a nurse.", "What do I do for a living?", "What a lovely day!"),
+        ("지훈이는 간호사야", "지훈이는 무슨 일을 하지?", "오늘 진짜 피곤하다"),
+    ],
+)
+def test_a_young_memory_answers_in_other_words_and_keeps_out_of_small_talk(
+    memory: Memory, told: str, asked: str, chat: str
+) -> None:
+    tell(memory, [told])
+    assert [hit.turn.text for hit in memory.relevant(asked)] == [told]
+    assert memory.relevant(chat) == []
+
+
 def test_an_empty_memory_and_an_empty_query_find_nothing(memory: Memory) -> None:
     assert memory.recall("anything") == []
     tell(memory)

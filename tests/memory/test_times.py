@@ -673,7 +673,13 @@ def test_tense_tells_which_day_is_meant(text: str, meant: str) -> None:
         ("세 시간 전", "세 시간 전(2024년 5월 2일 12:00쯤)"),
         ("지난달", "지난달(2024년 4월)"),
         ("3월에 만났어", "3월에 만났어"),
-        ("My flight leaves on 14 March", "My flight leaves on 14 March"),
+        ("My flight left on 14 March", "My flight left on 14 March"),
+        # A year to come, unless it comes every year.
+        ("My flight leaves on 14 March", "My flight leaves on 14 March (2025)"),
+        ("My visa runs out on 1 April", "My visa runs out on 1 April (2025)"),
+        ("3월 14일에 결혼할 거야", "3월 14일(2025년)에 결혼할 거야"),
+        ("Her birthday is on 14 March", "Her birthday is on 14 March"),
+        ("누나 생일은 3월 14일이야", "누나 생일은 3월 14일이야"),
         # What names its year, says only "lately", or is a guess stays as it is.
         ("in March 2022", "in March 2022"),
         ("2024년 5월 3일에", "2024년 5월 3일에"),
