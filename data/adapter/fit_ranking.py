@@ -80,10 +80,13 @@ SIGNS = tuple(UNREAD_ANSWER)[1:]
 SHARPNESS = 0.2  # a few ranks behind the best is no reason to doubt a hit
 # Log-odds added: such that of small talk put to the tuning halves' memories one line in twenty or
 # less gets a memory.
-EASE = (-0.5, -0.4)
+EASE = (-0.5, -0.2)
 MOST, STRANGERS, SMALL, GENERAL = 60, 20, 25, 12  # prompts of each kind that a memory is asked
 CHAT = 2.0  # how much more small talk and general questions count
 TUNING = 3.0  # how much more the tuning halves count
+# The embedder was trained with the other conversations in Korean: they count less, and the tuning
+# half is asked three times as much that it doesn't answer.
+OTHERS, MORE = (1.0, 0.2), (1, 3)
 FOUND = 5  # a question teaches that the memory answers if evidence is among so many hits
 BEGINNINGS = (2, 3, 5, 8, 12, 18)  # turns
 
@@ -140,7 +143,7 @@ def ask_all(samples: Sequence[Sample], embedder: SentenceEmbedder) -> Iterator[A
 
 def ask_any(tuning: Sequence[Sample], language: str, embedder: SentenceEmbedder) -> Iterator[Asked]:
     """Memories of all sizes, each with prompts that it answers and prompts that it doesn't."""
-    rng = random.Random(1)
+    rng, column = random.Random(1), ("en", "ko").index(language)
     talks = samples_of(english()[CONVERSATIONS:] if language == "en" else korean())
     rng.shuffle(talks)
     alone, talks = talks[:40], talks[40:]
@@ -158,15 +161,20 @@ def ask_any(tuning: Sequence[Sample], language: str, embedder: SentenceEmbedder)
         strangers = tuning if kind == "tuning" else alone
         own = [question for sample in samples for question in sample.questions]
         elsewhere = [q for one in strangers if one not in samples for q in one.questions]
-        chat = rng.sample(small, SMALL) + rng.sample(other, GENERAL)
+        more = MORE[column] if kind == "tuning" else 1
+        chat = rng.sample(small, SMALL * more) + rng.sample(other, GENERAL * more)
         for asked in _ask(
             samples,
             rng.sample(own, min(MOST, len(own))),
-            [*rng.sample(elsewhere, STRANGERS), *(Question(p, "", frozenset()) for p in chat)],
+            [
+                *rng.sample(elsewhere, STRANGERS * more),
+                *(Question(prompt, "", frozenset()) for prompt in chat),
+            ],
             embedder,
         ):
             weight = CHAT if not asked.own and asked.query in chat else 1.0
-            yield replace(asked, kind=kind, weight=weight * (TUNING if kind == "tuning" else 1.0))
+            weight *= TUNING if kind == "tuning" else OTHERS[column]
+            yield replace(asked, kind=kind, weight=weight)
         print(f"\r{language}: {at} of {len(memories)} memories", end="", flush=True)
     print()
 
