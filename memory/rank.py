@@ -356,6 +356,7 @@ def features(
     names = {name for turn in turns for name in _names(turn.speaker)}
     rarity = np.array([0.0 if w in names else rare for w, rare in evidence.rarity.items()])
     words = np.array([c.words for c in candidates]).reshape(n, len(rarity)).T  # (T, n)
+    heard = names.union(w for w, row in zip(evidence.rarity, words, strict=True) if row.any())
     words = words * (rarity > 0)[:, None] / 10  # a BM25 of 10 to 20 is a good match
     asks = np.array([_only_asks(turn.text) for turn in turns], dtype=float)
     links = _links(candidates)
@@ -390,7 +391,7 @@ def features(
         "met_by_token": np.sqrt(share)[:, None] * met,  # (U, n)
         "covered": covered,
         "length": np.log1p([min(len(turn.text), LENGTHY) for turn in turns]),
-        "unheard": np.full(n, float(_asks_of_unheard(query, evidence, candidates, names))),
+        "unheard": np.full(n, float(_asks_of_unheard(query, heard))),
     }
 
 
@@ -438,17 +439,13 @@ _ASKS_NAME = re.compile(
 )
 
 
-def _asks_of_unheard(
-    query: str, evidence: Evidence, candidates: Sequence[Candidate], speakers: Collection[str]
-) -> bool:
-    """Whether a query has a name in it that no candidate holds and no speaker bears."""
-    held = [
-        word
-        for i, word in enumerate(evidence.rarity)
-        if any(candidate.words[i] > 0 for candidate in candidates)
-    ]
-    heard = {*held, *speakers}
-    return any(heard.isdisjoint(tokenize(name[0])) for name in _NAME.finditer(query))
+def _asks_of_unheard(query: str, heard: Collection[str]) -> bool:
+    """Whether a query has a name in it, no word of which was heard."""
+    return any(
+        set(tokenize(name[0])).isdisjoint(heard)
+        for name in _NAME.finditer(query)
+        if not _DATE.search(name[0])
+    )
 
 
 def _kinds(query: str, texts: Sequence[str]) -> dict[str, Floats]:

@@ -142,8 +142,8 @@ def ask_all(samples: Sequence[Sample], embedder: SentenceEmbedder) -> Iterator[A
     """Every question of `samples` put to the memory of its own conversation, and all to one memory
     of them all."""
     for sample in samples:
-        yield from _ask([sample], sample.questions, [], embedder)
-    yield from _ask(samples, [q for sample in samples for q in sample.questions], [], embedder)
+        yield from _ask([sample], sample.questions, embedder)
+    yield from _ask(samples, [q for sample in samples for q in sample.questions], embedder)
 
 
 def ask_any(tuning: Sequence[Sample], embedder: SentenceEmbedder) -> Iterator[Asked]:
@@ -157,6 +157,7 @@ def ask_any(tuning: Sequence[Sample], embedder: SentenceEmbedder) -> Iterator[As
     together = [talks[at : at + 8] for at in range(0, len(talks), 8)]
     short = [said for kind, language, said in chats() if (kind, language) == ("small talk", "en")]
     small = [prompt for said in short for prompt, _ in said]
+    knowledge = [prompt for prompt, _ in general()]
     memories = [("tuning", [one]) for one in tuning]
     memories += [("whole", [one]) for one in alone] + [("begun", [one]) for one in begun]
     memories += [("whole", some) for some in together]
@@ -164,12 +165,12 @@ def ask_any(tuning: Sequence[Sample], embedder: SentenceEmbedder) -> Iterator[As
         strangers = tuning if kind == "tuning" else alone
         own = [question for sample in samples for question in sample.questions]
         elsewhere = [q for one in strangers if one not in samples for q in one.questions]
-        chat = rng.sample(small, SMALL) + rng.sample([p for p, _ in general()], GENERAL)
+        chat = rng.sample(small, SMALL) + rng.sample(knowledge, GENERAL)
         for asked in _ask(
             samples,
             rng.sample(own, min(MOST, len(own))),
-            [*rng.sample(elsewhere, STRANGERS), *(Question(p, "", frozenset()) for p in chat)],
             embedder,
+            [*rng.sample(elsewhere, STRANGERS), *(Question(p, "", frozenset()) for p in chat)],
         ):
             weight = CHAT if not asked.own and asked.query in chat else 1.0
             yield replace(asked, kind=kind, weight=weight * (TUNING if kind == "tuning" else 1.0))
@@ -180,8 +181,8 @@ def ask_any(tuning: Sequence[Sample], embedder: SentenceEmbedder) -> Iterator[As
 def _ask(
     samples: Sequence[Sample],
     own: Sequence[Question],
-    strange: Sequence[Question],
     embedder: SentenceEmbedder,
+    strange: Sequence[Question] = (),
 ) -> Iterator[Asked]:
     """Questions that a memory of `samples` answers, and prompts that it doesn't."""
     with tempfile.TemporaryDirectory() as folder:
@@ -275,18 +276,17 @@ def main() -> None:
     parser.add_argument("--answers", action="store_true", help="keep the ranking's weights")
     kept = load_weights().ranking if parser.parse_args().answers else None
     embedder = SentenceEmbedder(embedder_folder(), name="all-MiniLM-L6-v2")
-    ranking: list[Floats] = []
-    for column, language in enumerate(("en", "ko")):
-        tuning = read_samples(HERE.parent / "evaluation" / f"recall_{language}_tune.json")
-        if kept:
-            ranking.append(np.array([kept[name][column] for name in PRIOR]))
-        else:
-            asked = list(ask_all(tuning, embedder))
-            if language == "en":
-                asked += ask_all(samples_of(english()[:CONVERSATIONS:MEASURED]), embedder)
-            ranking.append(fit_ranking(asked, column))
-        if language == "en":
-            answer = fit_answer(list(ask_any(tuning, embedder)), ranking[-1])
+    tuning, korean = (
+        read_samples(HERE.parent / "evaluation" / f"recall_{language}_tune.json")
+        for language in ("en", "ko")
+    )
+    if kept:
+        ranking = [np.array([kept[name][column] for name in PRIOR]) for column in (0, 1)]
+    else:
+        asked = list(ask_all(tuning, embedder))
+        asked += ask_all(samples_of(english()[:CONVERSATIONS:MEASURED]), embedder)
+        ranking = [fit_ranking(asked, 0), fit_ranking(list(ask_all(korean, embedder)), 1)]
+    answer = fit_answer(list(ask_any(tuning, embedder)), ranking[0])
     result = {
         "made_by": "data/adapter/fit_ranking.py",
         "embedder": embedder.id,

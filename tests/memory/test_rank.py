@@ -242,6 +242,8 @@ def test_a_name_that_nobody_has_mentioned_makes_an_answer_unlikely() -> None:
     assert score("What does Otto drink?", (8, 8)) == score("What does otto drink?", (8, 8))
     named = score("What does Otto drink?", (8, 0), speaker="Otto")
     assert named == score("What does otto drink?", (8, 0), speaker="Otto")
+    monthly = score("What did otto drink in March?", (8, 0))
+    assert monthly == score("What did otto drink in march?", (8, 0))
 
 
 def test_a_prompt_that_asks_for_nothing_scores_less_than_a_search_with_its_words() -> None:
@@ -260,13 +262,20 @@ def test_a_prompt_without_words_asks_for_nothing() -> None:
     assert hits[0].score < THRESHOLD
 
 
-def test_high_cosines_alone_pass_nothing_in_scripts_that_the_embedder_cannot_read() -> None:
+@pytest.mark.parametrize(
+    ("text", "query", "rarity"),
+    [
+        ("수달은 차를 마셔.", "수달은 뭘 마셔?", {"수달": 5.0, "수": 4.0, "달": 4.0}),
+        ("Выдра пьёт чай.", "Что пьёт выдра?", {"что": 4.0, "пьёт": 4.0, "выдра": 5.0}),
+    ],
+)
+def test_high_cosines_alone_pass_nothing_beyond_latin_letters(
+    text: str, query: str, rarity: dict[str, float]
+) -> None:
     def score(words: Sequence[float]) -> float:
-        text = "Выдра пьёт чай."
         near = candidate(1, text=text, cosine=0.8, words=words, tokens=[0.8] * 3)
         others = [candidate(id_, cosine=0.7, words=(0, 0, 0)) for id_ in range(2, 30)]
-        rarity = {"что": 4.0, "пьёт": 4.0, "выдра": 5.0}
-        hits = ranked(near, *others, query="Что пьёт выдра?", rarity=rarity, weights=load_weights())
+        hits = ranked(near, *others, query=query, rarity=rarity, weights=load_weights())
         return hits[0].score
 
     assert score((0, 0, 0)) < THRESHOLD <= score((14, 11, 11))
