@@ -20,6 +20,7 @@ from memory import spans
 from memory.spans import DAY, Cycle, Span, Unit
 
 REACH = 160  # characters before and after a time in which its tense is looked for
+NEAR = 60  # characters between a day and another that only says which of the month
 MAX_PLACES = 1000  # that look like a time in one text: a page of dates ends soon
 NIGHT = (18, 30)
 _SENTENCE_ENDS = r"(?<!\bmr)(?<!\bmrs)(?<!\bms)(?<!\bdr)(?<!\bst)[.!?…]+(?=\s|\Z)|\n"
@@ -104,6 +105,11 @@ def compiled(pattern: str) -> re.Pattern[str]:
 def last_part(before: str) -> str:
     """The end of the text before a time that belongs to the time's own part of its sentence."""
     return compiled(f"{_SENTENCE_ENDS}|{_PART_ENDS}").split(before)[-1]
+
+
+def first_part(after: str) -> str:
+    """The beginning of the text after a time that belongs to the time's own part."""
+    return compiled(f"{_SENTENCE_ENDS}|{_PART_ENDS}").split(after)[0]
 
 
 def any_of(words: Iterable[str]) -> str:
@@ -248,6 +254,7 @@ class Reader(ABC):
 
     def __init__(self, text: str, plain: str, now: datetime) -> None:
         self.text, self.plain, self.now = text, plain, now
+        self._named: tuple[Span, int] | None = None  # the day before in the text, and its end
 
     def times(self) -> Iterator[Time]:
         table, at, floor = self.table(), 0, 0
@@ -262,6 +269,8 @@ class Reader(ABC):
             if time and spans.EARLIEST <= time.since < time.until <= spans.LATEST:
                 yield time
                 at = floor = time.end
+                if any(letter.isdigit() for letter in self.plain[time.start : at]):
+                    self._named = time.names[-1]
             else:
                 at = match.start() + 1
 
@@ -300,6 +309,8 @@ class Reader(ABC):
         """Which one of what comes again is meant. It has no label where that is a guess."""
         if isinstance(atom, Span):
             return atom
+        if not future and (after := self._after_named(atom, at)):
+            return after
         latest, coming = atom.latest(self.now), atom.coming(self.now)
         if atom.weekday is not None and latest and coming:
             fits = [s for s in (latest, coming) if s.since.weekday() == atom.weekday]
@@ -312,6 +323,16 @@ class Reader(ABC):
             return latest
         soon = coming.since - self.now < atom.soon * DAY
         return coming if soon else replace(latest, label="none")
+
+    def _after_named(self, cycle: Cycle, at: int) -> Span | None:
+        """The 21st in "out on 7 September and back on the 21st"."""
+        if self._named is None or (cycle.every, cycle.size) != ("month", "day"):
+            return None
+        (named, end), part = self._named, last_part(self.plain[max(0, at - REACH) : at])
+        if named.size != "day" or at - end > NEAR or compiled(self.past_cue).search(part):
+            return None
+        near = cycle.near(named.since, range(-1, 9))
+        return next((span for span in near if span.since > named.since), None)
 
     def tense(self, at: int) -> Literal["future", "past"] | None:
         """Of what is said around `at`, where it shows one: in its part of the sentence, else in the
@@ -339,7 +360,11 @@ class Reader(ABC):
 
     def related(self, relation: str, piece: Piece, start: int, end: int) -> Time | None:
         """Before, after, since or until what a piece names."""
-        span = self.settled(piece.atom, piece.start, future=relation == "by")
+        weekly = isinstance(piece.atom, Cycle) and piece.atom.every == "week"
+        ahead = relation == "by" or (
+            relation == "until" and weekly and self.tense(piece.start) is None
+        )
+        span = self.settled(piece.atom, piece.start, future=ahead)
         if relation == "since" and isinstance(piece.atom, Cycle) and not self.korean:
             span = piece.atom.latest(self.now)  # 부터 is from a day to come, too
         if span is None:

@@ -9,6 +9,7 @@ from memory import spans
 from memory.phrases import (
     NIGHT,
     NUMERIC,
+    REACH,
     YEAR,
     Atom,
     Part,
@@ -27,6 +28,7 @@ from memory.phrases import (
     day_away,
     days_away,
     decade_named,
+    first_part,
     in_year,
     joined,
     last_part,
@@ -423,6 +425,19 @@ _RELATION = (
     r"|through|within)(?: the)? \Z"
 )
 _FOR = r"\b(?:to|for|due)(?: on)?(?: the)? \Z"  # moved to 3 May
+_MOVED = (  # "They've pushed it to Tuesday", "due Friday"
+    r"\b(?:(?:bring|brought|bumped|changed|delayed|move[ds]?|pushed|put|rescheduled|shifted|postponed)"
+    r"\b[^.!?\n]{1,40}\bto(?: the)?|due(?: on)?) \Z"
+)
+_ARRANGED = (  # the dentist on Friday
+    r"\b(?:appointment|check-?up|class|concert|dentist|exam|flight|funeral|hearing|interview|lesson"
+    r"|match|medical|meeting|operation|physio|rehearsal|scan|surgery|test|vet|viewing|visit|wedding)"
+    r"(?:['’]?s)?(?: \w+){0,3}?(?: (?:on|this))? \Z"
+)
+_AT = (  # Friday at 11:15, Friday 2pm, home Friday now
+    r"(?: (?:morning|afternoon|evening))?,?"
+    r"(?: (?:at|around) (?:half |quarter )?\d| \d{1,2}(?::\d\d|_[ap]m\b)| now\b| instead\b)"
+)
 _IS_ON = (  # "The funeral's on Friday", "the scan is the 16th"
     r"(?:\b(?:am|is|are)|['’](?:s|re|m))"
     r" (?:(?:again|away|back|fixed|here|off|only|open|out|over|planned|set|there|up) )?"
@@ -502,10 +517,23 @@ class English(Reader):
         if is_on := compiled(_IS_ON).search(before):
             # Not "We met at Dot's on Friday".
             return is_on[0][0] not in "'’" or not compiled(_PAST).search(last_part(before))
-        if not isinstance(piece.atom, Cycle) or not compiled(_FOR).search(before):
+        if not isinstance(piece.atom, Cycle):
+            return False
+        if piece.atom.every == "week":
+            return bool(compiled(_MOVED).search(before)) or self._arranged(piece, before)
+        if not compiled(_FOR).search(before):
             return False
         coming = piece.atom.coming(self.now)
         return coming is not None and coming.since - self.now < piece.atom.soon * spans.DAY
+
+    def _arranged(self, piece: Piece, before: str) -> bool:
+        """Whether a weekday is that of an appointment: one is named before it, or an hour behind
+        it ("Osteopath on Thursday at 11"), and nothing beside it tells of what was."""
+        part, after = last_part(before), first_part(self.plain[piece.end : piece.end + REACH])
+        if compiled(_PAST).search(f"{part} {after}") or not compiled("[a-z]").search(part):
+            return False
+        hour = compiled(_AT).match(self.plain, piece.end)
+        return bool(hour or compiled(_ARRANGED).search(part))
 
     def _narrowed(self, piece: Piece, before: str) -> tuple[Piece, str]:
         """With "early", "the end of", "the evening of" that stand before it."""

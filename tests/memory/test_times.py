@@ -685,7 +685,27 @@ def test_tense_tells_which_day_is_meant(text: str, meant: str) -> None:
         ("2024년 5월 3일에", "2024년 5월 3일에"),
         ("in the nineties", "in the nineties"),
         ("I sleep badly lately", "I sleep badly lately"),
-        ("Dentist on Friday", "Dentist on Friday"),
+        ("Pancakes on Friday", "Pancakes on Friday"),
+        ("Dentist on Friday", "Dentist on Friday (3 May 2024)"),
+        (
+            "Applied there. Osteopath friday at 11",
+            "Applied there. Osteopath friday (3 May 2024) at 11",
+        ),
+        (
+            "She left. Scan on Friday was clear",
+            "She left. Scan on Friday (26 April 2024) was clear",
+        ),
+        ("They pushed the medical to Friday", "They pushed the medical to Friday (3 May 2024)"),
+        ("Train's cancelled, home friday now", "Train's cancelled, home friday (3 May 2024) now"),
+        ("Ada stays home till friday", "Ada stays home till friday (3 May 2024)"),
+        (
+            "booked it, out on 7 sept and back on the 21st",
+            "booked it, out on 7 sept and back on the 21st (21 September 2023)",
+        ),
+        (
+            "Easter then. The visit is on the 19th",
+            "Easter then. The visit is on the 19th (19 May 2024)",
+        ),
         ("It broke. I call you on Friday.", "It broke. I call you on Friday."),
         ("She left. The third Friday we swim", "She left. The third Friday we swim"),
         ("Take her on a Friday, she asked", "Take her on a Friday, she asked"),
