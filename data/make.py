@@ -1,7 +1,8 @@
 """Examples for training the chat model: `python -m data.make FILE [CORPUS]`.
 
 data/dialogues holds conversations over months with questions, answers and the turns that hold them,
-in English and Korean, and short chats. Each conversation is stored in a memory of its own, each
+in English and Korean, what was told in a few weeks with as many questions that nothing answers as
+that something does, and short chats. Each conversation is stored in a memory of its own, each
 question is asked of it some time later, and what is recalled is quoted as chatbot/context.py quotes
 it. The turns that answer are among the memories, but for some examples, in which they are taken out
 or the question is asked about the other speaker: then the reply says that it isn't known. Beside
@@ -140,6 +141,12 @@ class Talk:
 
 def english() -> list[Talk]:
     return [_english(text) for text in _blocks("conversations_en.txt")]
+
+
+def beginnings() -> list[Talk]:
+    """The little that people have told at first. Many questions are near to it that nothing
+    answers: what a brother is called where only a wife was named."""
+    return [_english(text) for text in _blocks("beginnings_en.txt")]
 
 
 def _english(text: str) -> Talk:
@@ -489,7 +496,8 @@ def main() -> None:
     parser.add_argument("corpus", type=Path, nargs="?", help="public dialogues")
     arguments = parser.parse_args()
     maker = Maker(open_embedder(), random.Random(SEED))
-    talks = english() + korean() + (public(arguments.corpus) if arguments.corpus else [])
+    talks = english() + beginnings() + korean()
+    talks += public(arguments.corpus) if arguments.corpus else []
     count = 0
     with arguments.file.open("w", encoding="utf-8") as out:
         for at, talk in enumerate(talks, start=1):

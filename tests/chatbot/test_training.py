@@ -38,15 +38,28 @@ def test_every_question_has_evidence_that_is_there_and_an_answer(talks: list[mak
             assert question.text and question.brief and question.reply
 
 
+def test_beginnings_answer_half_of_what_they_are_asked() -> None:
+    talks = make.beginnings()
+    assert len(talks) >= 60
+    for talk in talks:
+        count = sum(len(session) for session in talk.sessions)
+        assert 4 <= count <= 14
+        unanswered = [question for question in talk.questions if not question.evidence]
+        assert 0.3 <= len(unanswered) / len(talk.questions) <= 0.55
+        for question in talk.questions:
+            assert all(0 <= place < count for place in question.evidence), question
+            assert question.text and question.brief and question.reply
+
+
 def test_a_day_is_answered_with_its_date() -> None:
     relative = re.compile(r"\b(?:\w+day|week|weekend) (?:before|after) \d", re.IGNORECASE)
-    for talk in make.english():
+    for talk in make.english() + make.beginnings():
         for question in talk.questions:
             assert not relative.search(f"{question.brief} | {question.reply}"), question
 
 
 def test_sessions_follow_one_another() -> None:
-    for talk in make.english():
+    for talk in make.english() + make.beginnings():
         times = [turn.at for session in talk.sessions for turn in session]
         assert times == sorted(times)
 
@@ -97,18 +110,18 @@ def test_nothing_that_is_measured_is_trained_on() -> None:
     folder = Path(make.__file__).parent / "evaluation"
     asked = set(json.loads((folder / "openers.json").read_text("utf-8")))
     names = set()
-    for path in folder.glob("recall_*.json"):
+    for path in [*folder.glob("recall_*.json"), folder / "beginnings_en.json"]:
         for sample in json.loads(path.read_text("utf-8")):
             asked |= {one["question"] for one in sample["qa"]}
             names |= {sample["conversation"]["speaker_a"], sample["conversation"]["speaker_b"]}
-    trained = {
-        question.text for talk in make.english() + make.korean() for question in talk.questions
-    }
+    talks = make.english() + make.beginnings() + make.korean()
+    trained = {question.text for talk in talks for question in talk.questions}
     trained |= {prompt for _, _, said in make.chats() for prompt, _ in said}
     trained |= {prompt for prompt, _ in make.general()}
     assert not asked & trained
-    speakers = {t.speaker for talk in make.english() for session in talk.sessions for t in session}
-    assert not (names - {"Assistant", "user"}) & speakers
+    english = make.english() + make.beginnings()
+    speakers = {turn.speaker for talk in english for session in talk.sessions for turn in session}
+    assert not (names - {"Assistant", "User", "user"}) & speakers
 
 
 def test_public_dialogues_are_asked_about(tmp_path: Path) -> None:
