@@ -69,6 +69,13 @@ SHARES = {
     "hostile": 0.04,
     "beyond": 0.35,  # of the windows are asked something that they don't answer, too
 }
+SHARES_OF_BEGINNINGS = {  # where half of the questions have no answer as it is
+    **SHARES,
+    "taken out": 0.04,
+    "nothing found": 0.06,
+    "chatted before": 0.15,
+    "beyond": 0.6,
+}
 BESIDE = 0.15  # of the short chats come with memories that have nothing to do with them
 GENERAL_BESIDE = 0.5  # of the general questions are asked once more, with such memories
 ASSISTANT = "Assistant"
@@ -254,8 +261,11 @@ def _turn(speaker: str, text: str, at: datetime) -> Turn:
 
 
 class Maker:
+    """Windows of talks, in `shares`: how often this or that happens to one (SHARES)."""
+
     def __init__(self, embedder: Embedder, rng: random.Random) -> None:
         self.embedder, self.rng = embedder, rng
+        self.shares = SHARES
         self.small_talk = [(language, said) for _, language, said in chats()]
         self.beside: dict[str, list[Hit]] = {"en": [], "ko": []}  # memories of other people's lives
 
@@ -270,7 +280,7 @@ class Maker:
                 hits = memory.relevant(question.text, MOST, now=now)
                 self.beside[talk.language] += hits[-1:]
                 if talk.language == "ko":  # where each is asked about few turns
-                    if self.rng.random() < SHARES["alone"]:
+                    if self._drawn("alone"):
                         hits = [Hit(turn, 1.0) for turn in question.among(stored)]
                     else:
                         most = self.rng.randint(1, MOST)
@@ -283,13 +293,13 @@ class Maker:
     def _example(
         self, talk: Talk, question: Question, stored: Sequence[Turn], hits: list[Hit], now: datetime
     ) -> Example:
-        rng, language = self.rng, talk.language
+        language = talk.language
         telling = question.among(stored)
         evidence = {turn.id for turn in telling}
         kind, known = "answer", bool(evidence)
         if not known:
             kind = "unanswerable"
-        elif rng.random() < SHARES["taken out"]:
+        elif self._drawn("taken out"):
             kind, known = "taken out", False
             hits = [hit for hit in hits if hit.turn.id not in evidence]
         elif self._nothing_found(question):
@@ -308,9 +318,9 @@ class Maker:
         self, question: Question, stored: Sequence[Turn], hits: list[Hit], now: datetime
     ) -> Example:
         """A Korean question, and what was recalled, quoted as it stands."""
-        taken_out = self.rng.random() < SHARES["taken out"] or self._nothing_found(question)
+        taken_out = self._drawn("taken out") or self._nothing_found(question)
         given = [] if taken_out else [*hits]
-        if given and self.beside["en"] and self.rng.random() < SHARES["English beside"]:
+        if given and self.beside["en"] and self._drawn("English beside"):
             given.append(replace(self.rng.choice(self.beside["en"]), score=0.0))
         shown = [hit.turn for hit in as_quoted(given)]
         prompt, reply = self._asked("ko", question, bool(shown))
@@ -320,24 +330,28 @@ class Maker:
         kind = "answer, ko" if shown else "taken out, ko"
         return _line(kind, [(prompt, reply)], [*given, *hostile], self._before("ko"), now)
 
+    def _drawn(self, what: str) -> bool:
+        """Whether this happens now, as it does in some of all cases."""
+        return self.rng.random() < self.shares[what]
+
     def _nothing_found(self, question: Question) -> bool:
         """Whether a question of somebody about themselves is asked where nothing was told."""
-        return asks_about_asker(question.text) and self.rng.random() < SHARES["nothing found"]
+        return asks_about_asker(question.text) and self._drawn("nothing found")
 
     def _asked(self, language: str, question: Question, known: bool) -> tuple[str, str]:
         """A prompt, and the reply to it."""
-        brief = self.rng.random() < SHARES["brief"]
+        brief = self._drawn("brief")
         if known:
             reply = question.brief if brief else question.reply
         else:
             reply = self.rng.choice((UNKNOWN_BRIEFLY if brief else UNKNOWN)[language])
-        asked = in_haste(question.text) if self.rng.random() < SHARES["in haste"] else question.text
+        asked = in_haste(question.text) if self._drawn("in haste") else question.text
         prompt = f"{asked} {BRIEFLY[language]}" if brief else asked
         return prompt, reply[:1].upper() + reply[1:]
 
     def _hostile(self, stored: Sequence[Turn]) -> list[Hit]:
         """Now and then a memory that tries to give orders."""
-        if self.rng.random() >= SHARES["hostile"]:
+        if not self._drawn("hostile"):
             return []
         text = self.rng.choice(HOSTILE)
         return [Hit(replace(stored[0], id=-1, text=text, at=stored[-1].at), self.rng.random())]
@@ -355,7 +369,7 @@ class Maker:
             (answered if evidence & there else beyond).append(other)
         self.rng.shuffle(answered)
         chosen = [(other, True) for other in answered[:OTHERS]]
-        if beyond and self.rng.random() < SHARES["beyond"]:
+        if beyond and self._drawn("beyond"):
             chosen.append((self.rng.choice(beyond), False))
         return chosen
 
@@ -364,7 +378,7 @@ class Maker:
         named = [name for name in talk.people if re.search(rf"\b{name}", question.text)]
         if talk.language == "ko" or not question.evidence or len(talk.people) != 2:
             return None
-        if len(named) != 1 or self.rng.random() > SHARES["other speaker"]:
+        if len(named) != 1 or not self._drawn("other speaker"):
             return None
         (other,) = (name for name in talk.people if name not in named)
         brief, reply = (self.rng.choice(some["en"]) for some in (UNKNOWN_BRIEFLY, UNKNOWN))
@@ -384,9 +398,9 @@ class Maker:
         return given
 
     def _before(self, language: str) -> list[tuple[str, str]]:
-        if self.rng.random() >= SHARES["chatted before"]:
+        if not self._drawn("chatted before"):
             return []
-        same = self.rng.random() >= SHARES["in the other language"]
+        same = not self._drawn("in the other language")
         return self.rng.choice(
             [said for other, said in self.small_talk if (other == language) == same]
         )
@@ -496,15 +510,16 @@ def main() -> None:
     parser.add_argument("corpus", type=Path, nargs="?", help="public dialogues")
     arguments = parser.parse_args()
     maker = Maker(open_embedder(), random.Random(SEED))
-    talks = english() + beginnings() + korean()
-    talks += public(arguments.corpus) if arguments.corpus else []
+    talks = english() + korean() + (public(arguments.corpus) if arguments.corpus else [])
+    few = beginnings()
     count = 0
     with arguments.file.open("w", encoding="utf-8") as out:
-        for at, talk in enumerate(talks, start=1):
+        for at, talk in enumerate(few + talks, start=1):
+            maker.shares = SHARES_OF_BEGINNINGS if at <= len(few) else SHARES
             for example in maker.of_talk(talk):
                 out.write(json.dumps(example, ensure_ascii=False) + "\n")
                 count += 1
-            print(f"\rconversation {at}/{len(talks)}", end="", file=sys.stderr, flush=True)
+            print(f"\rconversation {at}/{len(few + talks)}", end="", file=sys.stderr, flush=True)
         for example in chain(maker.of_chats(), maker.of_general()):
             out.write(json.dumps(example, ensure_ascii=False) + "\n")
             count += 1
