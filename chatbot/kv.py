@@ -87,6 +87,12 @@ def _room(store: Tensor | None, like: Tensor, length: int, end: int) -> Tensor:
     return larger
 
 
+def cache_name(model: PreTrainedModel) -> str:
+    """What the model's forward calls its cache: another name since transformers 5.24."""
+    takes = inspect.signature(model.forward).parameters
+    return "cache" if "cache" in takes else "past_key_values"
+
+
 class Reading:
     """A model and the ids it has read; what a new window shares with them isn't read again.
 
@@ -99,6 +105,7 @@ class Reading:
         self.ids: list[int] = []
         self._cache = self._fresh()
         takes = inspect.signature(model.forward).parameters
+        self._cache_name = cache_name(model)
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
 
     def shared(self, ids: Sequence[int]) -> int:
@@ -147,10 +154,9 @@ class Reading:
         ids = torch.tensor(rows, device=self.model.device)
         out = self.model(
             input_ids=ids,
-            past_key_values=cache,
             use_cache=True,
             return_dict=True,
-            **self._last_only,
+            **{self._cache_name: cache, **self._last_only},
         )
         logits = out.logits[:, -1]
         assert isinstance(logits, Tensor)

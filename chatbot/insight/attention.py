@@ -483,10 +483,10 @@ def _continued(glass: "Glass", cache: DynamicCache, ids: Sequence[int]) -> Seque
     """Read `ids` after what `cache` holds; (1, H, c, K) a layer. Errors: ModelFault."""
     out = glass.model(
         torch.tensor([list(ids)], device=glass.model.device),
-        past_key_values=cache,
         use_cache=True,
         output_attentions=True,
         return_dict=True,
+        **{glass.cache_name: cache},
     )
     if not out.attentions or any(layer is None for layer in out.attentions):
         raise ModelFault(f"{glass.name} can't show its attention: take another model")

@@ -21,6 +21,7 @@ from transformers.cache_utils import DynamicLayer
 from chatbot.detokenize import bytes_of
 from chatbot.encoding import Encoder
 from chatbot.errors import BadInput, ModelFault, WindowFull
+from chatbot.kv import cache_name
 from chatbot.models import ModelFiles, load, machine, resolve
 
 ROOM = 0.6  # of the free memory that a float32 copy may take; a larger model is read as it lies
@@ -58,6 +59,7 @@ class Glass:
         self.window = int(getattr(config, "max_position_embeddings", None) or WINDOW)
         self._bytes, _ = bytes_of(tokenizer)
         self._norm = _final_norm(model)
+        self.cache_name = cache_name(model)
         self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     @classmethod
@@ -251,10 +253,9 @@ class Glass:
         """The logits (last, V) after each of the `last` last of `ids`, read after the cache's."""
         out = self.model(
             input_ids=torch.tensor([ids], device=self.model.device),
-            past_key_values=cache,
             use_cache=cache is not None,
             return_dict=True,
-            **self._only(last),
+            **{self.cache_name: cache, **self._only(last)},
         )
         logits = out.logits[0, -last:].float()
         assert isinstance(logits, Tensor)
