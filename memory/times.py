@@ -8,9 +8,10 @@ since, from ... to) is looked for on both sides.
 What is meant where words leave it open: weeks begin on Monday. "N weeks ago" is the week around
 that day; months and years likewise. What comes again (Monday, March, Christmas) is the last one
 that has begun, or the next one where the sentence is about the future (will, have to, 할 거야); a
-date without a year is the next one too if it is near and no tense speaks against it. Before and
-until reach back to 1900. A bare clock time is no period, and habits (every Monday,
-매주) are none. Knows nothing about turns or ranking.
+date without a year is the next one too if it is near and no tense speaks against it, and so is the
+weekday of an appointment ("dentist on Friday", "Friday at 11"). "The 21st" after "7 September" is
+the first one after it. Before and until reach back to 1900. A bare clock time is no period, and
+habits (every Monday, 매주) are none. Knows nothing about turns or ranking.
 """
 
 import re
