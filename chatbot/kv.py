@@ -4,7 +4,7 @@ Knows a model's forward pass and its cache, nothing about text, messages or stra
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, cast
@@ -87,9 +87,8 @@ def _room(store: Tensor | None, like: Tensor, length: int, end: int) -> Tensor:
     return larger
 
 
-def cache_name(model: PreTrainedModel) -> str:
-    """What the model's forward calls its cache: another name since transformers 5.24."""
-    takes = inspect.signature(model.forward).parameters
+def cache_name(takes: Collection[str]) -> str:
+    """What a model calls its cache whose forward `takes` these: "cache" since transformers 5.24."""
     return "cache" if "cache" in takes else "past_key_values"
 
 
@@ -105,7 +104,7 @@ class Reading:
         self.ids: list[int] = []
         self._cache = self._fresh()
         takes = inspect.signature(model.forward).parameters
-        self._cache_name = cache_name(model)
+        self._cache_name = cache_name(takes)
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
 
     def shared(self, ids: Sequence[int]) -> int:

@@ -342,7 +342,7 @@ class Reader(ABC):
             compiled(_SENTENCE_ENDS).split(text)
             for text in (self.plain[max(0, at - REACH) : at], self.plain[at : at + REACH])
         )
-        part = last_part(before[-1]) + compiled(_PART_ENDS).split(after[0])[0]
+        part = last_part(before[-1]) + first_part(after[0])
         for said in (part, before[-1] + after[0], *before[-2::-1], *after[1:]):
             if compiled(self.future_cue).search(said):
                 return "future"

@@ -62,12 +62,11 @@ def resolved(text: str, said: datetime, zone: tzinfo | None = None) -> str:
     takes a year behind a day for part of the answer.
     """
     pieces, at = [], 0
-    yearly = _YEARLY.search(text)
     for time, _, _ in _found(text, said, zone):
         for span, end in time.names:
             label = _label(span, time.korean)
             year = re.fullmatch(r"\d{4}년?", label or "") and not _A_YEAR.search(text, at, end)
-            known = year and (yearly or span.since.year <= said.year)
+            known = year and (span.since.year <= said.year or _YEARLY.search(text))
             if label and not known and not re.match(r"\s?\(", text[end : end + 2]):
                 pieces += [text[at:end], f"({label})" if time.korean else f" ({label})"]
                 at = end

@@ -59,8 +59,9 @@ class Glass:
         self.window = int(getattr(config, "max_position_embeddings", None) or WINDOW)
         self._bytes, _ = bytes_of(tokenizer)
         self._norm = _final_norm(model)
-        self.cache_name = cache_name(model)
-        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        takes = inspect.signature(model.forward).parameters
+        self.cache_name = cache_name(takes)
+        self._keeps = "logits_to_keep" in takes
 
     @classmethod
     def open(cls, name: str) -> "Glass":

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from chatbot.decoding import Decoding
 from chatbot.engines import Message, Piece, Usage
 from chatbot.errors import ModelFault, WindowFull
-from chatbot.kv import Reading
+from chatbot.kv import Reading, cache_name
 from chatbot.local import CHUNK, LocalEngine, _Turn
 from chatbot.packed import PackedLinear, pack, packable
 from tests.chatbot.tiny import CHATML, chat_like, tiny_gpt2, tiny_llama, tiny_mistral
@@ -209,6 +209,11 @@ def test_after_a_beam_the_cache_serves_on(tiny: LocalEngine) -> None:
 
 
 # -- the cache -----------------------------------------------------------------------------------
+
+
+def test_the_cache_goes_by_the_name_that_the_model_takes() -> None:
+    assert cache_name(["input_ids", "cache", "logits_to_keep"]) == "cache"
+    assert cache_name(["input_ids", "past_key_values"]) == "past_key_values"
 
 
 def test_what_was_read_is_reused_and_gives_the_same_logits(gpt: LocalEngine) -> None:

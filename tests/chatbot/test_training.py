@@ -26,6 +26,12 @@ from tests.chatbot.tiny import CHATML, chat_like, tiny_llama
 # -- the dialogues ---------------------------------------------------------------------------------
 
 
+def check_questions(talk: make.Talk, count: int) -> None:
+    for question in talk.questions:
+        assert all(0 <= place < count for place in question.evidence), question
+        assert question.text and question.brief and question.reply
+
+
 @pytest.mark.parametrize("talks", [make.english(), make.korean()], ids=["en", "ko"])
 def test_every_question_has_evidence_that_is_there_and_an_answer(talks: list[make.Talk]) -> None:
     assert sum(len(talk.questions) for talk in talks) > 2500
@@ -33,9 +39,7 @@ def test_every_question_has_evidence_that_is_there_and_an_answer(talks: list[mak
         count = sum(len(session) for session in talk.sessions)
         assert count >= 8
         assert len({turn.speaker for session in talk.sessions for turn in session}) >= 2
-        for question in talk.questions:
-            assert all(0 <= place < count for place in question.evidence), question
-            assert question.text and question.brief and question.reply
+        check_questions(talk, count)
 
 
 def test_beginnings_answer_half_of_what_they_are_asked() -> None:
@@ -46,9 +50,7 @@ def test_beginnings_answer_half_of_what_they_are_asked() -> None:
         assert 4 <= count <= 14
         unanswered = [question for question in talk.questions if not question.evidence]
         assert 0.3 <= len(unanswered) / len(talk.questions) <= 0.55
-        for question in talk.questions:
-            assert all(0 <= place < count for place in question.evidence), question
-            assert question.text and question.brief and question.reply
+        check_questions(talk, count)
 
 
 def test_a_day_is_answered_with_its_date() -> None:
