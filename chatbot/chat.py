@@ -18,6 +18,7 @@ from chatbot.engines import Engine, Usage, open_engine
 from chatbot.errors import BadInput, ChatbotFault, ModelFault
 from chatbot.forget import forget
 from chatbot.settings import Settings
+from memory.asking import asks_about_asker
 from memory.errors import MemoryFault
 from memory.log import Log, Making
 from memory.store import Memory
@@ -300,7 +301,6 @@ class Chat:
         if not self.settings.recall or not self.settings.memories:
             return [], False, 0.0
         self.wait()  # transformers must not be imported by two threads at once
-        from memory.rank import asks_about_asker  # NumPy comes with it, not needed at the start
 
         started = time.monotonic()
         found = self.memory.relevant(prompt, k=self.settings.memories)

@@ -43,8 +43,8 @@ from typing import Any
 from chatbot.cli import open_embedder
 from chatbot.context import SYSTEM, Contents, as_quoted, told
 from data.adapter.train_embedder import choose, read_corpus, read_rows
+from memory.asking import asks, asks_about_asker
 from memory.embed import Embedder
-from memory.rank import asks, asks_about_asker
 from memory.store import Memory
 from memory.types import Hit, Turn
 

@@ -26,7 +26,6 @@ weights are learnt: see memory/weights.py.
 import itertools
 import math
 import re
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -35,6 +34,19 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from memory.asking import (
+    FOLDED_CHARS,
+    asks,
+    asks_about_asker,
+    ends_asking,
+    fold,
+    is_question,
+    only_asks,
+    only_declines,
+    repeats,
+    said,
+    speaks_of_asker,
+)
 from memory.korean import HANGUL
 from memory.spans import EARLIEST, LATEST
 from memory.times import Period
@@ -46,8 +58,6 @@ from memory.words import tokenize
 Floats = NDArray[np.float64]
 
 SESSION_GAP_S = 6 * 3600.0  # a longer silence ends a session
-FOLDED_CHARS = 400  # longer turns are compared as they are: folding them all takes too long
-QUESTION_CHARS = 160  # a longer turn that ends in a question mark also tells something
 LENGTHY = 400  # characters; what is longer tells no more for it
 TOLD = 1000  # characters of a turn that are looked through for numbers, dates and names
 NAME = 1.0  # what a token of a speaker's name tells at most: every turn of theirs has it
@@ -66,28 +76,6 @@ ELSEWHERE = {6: 0.4, 7: 0.6, 8: 0.8, 9: 1.0}
 ANSWER = 0.4  # a question lends so much more to the turn after it
 GAP = 0.5  # log-odds behind the best hit, up to which another one is given beside it
 AHEAD = 0.1  # log-odds by which what the one who is named said must be ahead of what others said
-
-# First words of a question.
-_ASKING = frozenset(
-    """
-    what whats where wheres who whos whom whose when whens why how hows which do does did don didn
-    is isn are aren was were can could would will won should shall have has had am may might tell
-    and so but any remember
-    """.split()
-)
-_ORDERING = frozenset(
-    """
-    remind recall list name give show find say repeat explain describe write translate
-    summarise summarize recommend suggest draft compare help please tell
-    """.split()
-)
-_ASKING_KOREAN = re.compile(
-    "뭐|뭔|무엇|무슨|언제|어디|누구|누가|왜|어떻|어떤|얼마|몇|며칠|알려|말해|기억나"
-)
-_OWN = re.compile(
-    r"\b(my|mine|our|ours|(do|did|am|was|have|had|were|are|must|can'?t|cannot) (i|we))\b"
-    r"|(^|\s)(나|나는|난|나한테|내|내가|저는|전|제|제가|우리\w{0,2})(?=\s)"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +128,8 @@ def rank(
 
     A word that is a speaker's name counts for the `speaker` part alone. Of turns that say the same
     the newest of those is kept that fit the times best. What tells nothing is left out: a turn that
-    asks the same, and an echo of a memory, which is a hit itself.
+    asks the same, an echo of a memory, which is a hit itself, and where something is asked a reply
+    that only says that it isn't known.
     """
     weights = weights or load_weights()
     is_asked = asks(query)
@@ -151,7 +140,8 @@ def rank(
         if c.turn.id not in echoes and not (is_asked and repeats(c.turn.text, query))
     ]
     kept = _newest_of_same(telling, _timely([c.turn for c in telling], periods))
-    shown = [i for i, c in enumerate(kept) if c.turn.id not in asking]
+    unknown = {c.turn.id for c in kept if is_asked and _untold(c.turn)}
+    shown = [i for i, c in enumerate(kept) if c.turn.id not in asking | unknown]
     if not shown:
         return []
     found = features(query, evidence, kept, periods)  # a question lends to its answer
@@ -194,14 +184,9 @@ def _answered(candidates: Sequence[Candidate]) -> dict[int, Turn]:
     answered = {}
     for candidate, place in zip(candidates, previous.tolist(), strict=True):
         asked, turn = candidates[place].turn, candidate.turn
-        if place >= 0 and asked.speaker != turn.speaker and _ends_asking(asked.text):
+        if place >= 0 and asked.speaker != turn.speaker and ends_asking(asked.text):
             answered[turn.id] = asked
     return answered
-
-
-def repeats(text: str, query: str) -> bool:
-    """Whether a text says or asks the same as a query, but for case, spaces and the last mark."""
-    return _said(text).rstrip("? ") == _said(query).rstrip("? ")
 
 
 def worth_giving(query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
@@ -214,7 +199,7 @@ def worth_giving(query: str, hits: Sequence[Hit], k: int) -> list[Hit]:
     of themselves, so what another said answers the question about them.
     """
     others = _others(query, [hit.turn.speaker for hit in hits])
-    telling = [hit for hit in hits if not _is_question(hit.turn.text)]
+    telling = [hit for hit in hits if not is_question(hit.turn.text)]
     own = [hit for hit in telling if hit.turn.speaker not in others]
     if not own or own[0].score < THRESHOLD:
         return []
@@ -306,7 +291,7 @@ def _changed(
         for i in order
         if totals[i] >= totals[order[0]] - (CHANGE_TOLD if i in tells else CHANGED)
         and turns[i].role == "user"
-        and not _is_question(turns[i].text)
+        and not is_question(turns[i].text)
     ]
     newer: dict[int, int] = {}
     for older in first:
@@ -358,14 +343,14 @@ def features(
     words = np.array([c.words for c in candidates]).reshape(n, len(rarity)).T  # (T, n)
     heard = names.union(w for w, row in zip(evidence.rarity, words, strict=True) if row.any())
     words = words * (rarity > 0)[:, None] / 10  # a BM25 of 10 to 20 is a good match
-    asks = np.array([_only_asks(turn.text) for turn in turns], dtype=float)
+    asking = np.array([only_asks(turn.text) for turn in turns], dtype=float)
     links = _links(candidates)
-    around, held = _around(words, asks, links)
+    around, held = _around(words, asking, links)
     share = _token_shares(query, evidence, names)  # (U,)
     near = np.array([c.tokens for c in candidates]).reshape(n, len(share)).T  # (U, n)
     ground = np.median(near, axis=1, keepdims=True) if n else near
     met = np.maximum(0.0, near - ground) / np.maximum(0.05, 1 - ground)  # above the usual
-    beside, _ = _around(met, asks, links)
+    beside, _ = _around(met, asking, links)
     sessions = _sessions(turns)
     times = np.array([turn.at.timestamp() for turn in turns])
     cosines = np.array([c.cosines for c in candidates])  # (n, 2)
@@ -382,7 +367,7 @@ def features(
         "tokens_session": _session(share[:, None] * met, sessions),
         "speaker": _named(query, [turn.speaker for turn in turns]),
         "role": np.array([turn.role == "user" for turn in turns], dtype=float),
-        "question": asks,
+        "question": asking,
         **_kinds(query, [turn.text for turn in turns]),
         "time": _timely(turns, periods),
         "newer": np.searchsorted(np.sort(times), times) / max(1, n - 1),  # even where times are
@@ -399,7 +384,7 @@ def _token_shares(query: str, evidence: Evidence, names: Collection[str]) -> Flo
     """How much each token of the query counts, (U,), in all 1. A speaker's name counts little."""
     share = np.asarray(evidence.telling, dtype=float).copy()
     for word in re.finditer(r"[^\W_]+", query):
-        if _fold(word[0]) in names:
+        if fold(word[0]) in names:
             inside = (evidence.spans[:, 0] >= word.start()) & (evidence.spans[:, 0] < word.end())
             share[inside] = np.minimum(share[inside], NAME)
     return share / max(1e-6, float(share.sum()))
@@ -451,12 +436,12 @@ def _asks_of_unheard(query: str, heard: Collection[str]) -> bool:
 def _kinds(query: str, texts: Sequence[str]) -> dict[str, Floats]:
     """1 for a turn with a number, a date, a name, if the query asks for one; else 0, each (n,)."""
     kinds = {}
-    for kind, asks, has in (
+    for kind, wanted, has in (
         ("number", _ASKS_NUMBER, _NUMBER),
         ("date", _ASKS_DATE, _DATE),
         ("name", _ASKS_NAME, _NAME),
     ):
-        asked = asks.search(query) is not None
+        asked = wanted.search(query) is not None
         kinds[kind] = np.array([float(asked and bool(has.search(t[:TOLD]))) for t in texts])
     return kinds
 
@@ -506,7 +491,7 @@ def signs(
         "standing_out": float(totals[best] - np.median(totals)),
         "length": float(found["length"][np.argsort(-totals)[:3]].mean()),
         "personal": float(asks_about_asker(query)),
-        "aside": float(not found["speaker"].any() and not _OWN.search(_fold(query))),
+        "aside": float(not (found["speaker"].any() or speaks_of_asker(query))),
         "session": float(found["tokens_session"][best]),
         "asked": math.log1p(len(found["met_by_token"])),
         "telling": float(prompt and not asks(query)),
@@ -537,7 +522,7 @@ def _links(candidates: Sequence[Candidate]) -> dict[int, NDArray[np.int64]]:
 
 
 def _around(
-    words: Floats, asks: Floats, links: Mapping[int, NDArray[np.int64]]
+    words: Floats, asking: Floats, links: Mapping[int, NDArray[np.int64]]
 ) -> tuple[Floats, Floats]:
     """For each word and turn, (T, n): the best score in the window around the turn, less with
     distance; and likewise how far the word is held there, 0 to 1."""
@@ -547,7 +532,7 @@ def _around(
         factor = np.where(there >= 0, share, 0.0)  # (n,)
         held = np.maximum(held, factor * (words[:, there] > 0))
         if offset == -1:  # a question lends more to its answer
-            factor = factor * (1 + ANSWER * asks[there])
+            factor = factor * (1 + ANSWER * asking[there])
         around = np.maximum(around, factor * words[:, there])
     return around, held
 
@@ -573,56 +558,9 @@ def _session(words: Floats, sessions: NDArray[np.int64]) -> Floats:
     return sums
 
 
-_MANNER = re.compile(
-    r"(please )?(just )?((answer|reply|respond|keep it|make it|say it)\b.*"
-    r"\b(words?|sentences?|lines?|paragraphs?|short|shortly|brief|briefly|concise|concisely|simply"
-    r"|detail|step by step|english|korean)\b.*|(be|keep it) (brief|short|concise)\b.*)"
-)
-_MANNER_KOREAN = re.compile(  # often behind a question without its question mark
-    r"(?<!\s)\s+((한|두|세) )?(짧게|간단히|간단하게|간략히|문장으로|한마디로|자세히|자세하게"
-    r"|한국어로|영어로)"
-    r"\s*(답|대답|말|설명|얘기|이야기|알려|써)\S*(\s*(줘|줘요|주세요|줄래|달라)\S*)?[.!?~]*$"
-)
-_SENTENCES = re.compile(  # between two; what says how to answer may have no mark before it
-    r"(?<=[.!?？。])\s+"
-    r"|(?<!\s)(?<!please)(?<!just)\s+(?=(?:(?:please|just) )?"
-    r"(?:(?-i:Answer|Reply|Respond|Keep it|Make it|Be)|(?:answer|reply|respond) (?:in|with)"
-    r" (?:a|a few|one|two|three|\d+)) )",
-    re.IGNORECASE,
-)
-_MANNER_WORDS = 8  # at most, of a sentence that only says how to answer
-
-
-def subject(prompt: str) -> str:
-    """A prompt without the sentences that only say how to answer: "Answer in a few words."
-
-    They say nothing about what is sought, and are near to others of their kind.
-    """
-    sentences = _SENTENCES.split(_MANNER_KOREAN.sub("", " " + prompt).strip())
-    kept = [
-        sentence
-        for sentence in sentences
-        if len(sentence.split()) > _MANNER_WORDS or not _MANNER.fullmatch(_fold(sentence))
-    ]
-    return " ".join(kept) or prompt
-
-
-def asks_about_asker(query: str) -> bool:
-    """Whether a prompt asks for what only its asker can have told: "What is my …", "Did I …"."""
-    return asks(query) and _OWN.search(_fold(query)) is not None
-
-
-def asks(query: str) -> bool:
-    """Whether a prompt asks for something: a question mark, or a first word that asks."""
-    if "?" in query or "？" in query or _ASKING_KOREAN.search(_fold(query)):
-        return True
-    first = re.search(r"[^\W_]+", _fold(query))
-    return first is not None and first[0] in _ASKING | _ORDERING
-
-
 def scripts(text: str) -> Scripts:
     """The shares of a text's letters that are Latin, Hangul, and of other scripts."""
-    letters = [letter for letter in _fold(text) if letter.isalpha()]
+    letters = [letter for letter in fold(text) if letter.isalpha()]
     if not letters:
         return 1.0, 0.0, 0.0
     hangul = sum(HANGUL.match(letter) is not None for letter in letters) / len(letters)
@@ -653,29 +591,7 @@ def _names(speaker: str) -> set[str]:
 
 
 def _words(text: str) -> set[str]:
-    return set(re.findall(r"[^\W_]+", _fold(text)))
-
-
-def _only_asks(text: str) -> bool:
-    return len(text) < QUESTION_CHARS and _ends_asking(text)
-
-
-def _ends_asking(text: str) -> bool:
-    return text.rstrip().endswith(("?", "？"))
-
-
-def _is_question(text: str) -> bool:
-    """Whether the text is one question or order and nothing else.
-
-    One that begins by telling is none: "I paid 340 for that bike, can you believe it?", nor is one
-    that says what to keep in mind: "Remember that I paid 340."
-    """
-    if len(text) >= QUESTION_CHARS or re.search(r"[.!?？…]\s", text.strip()):
-        return False
-    first = re.search(r"[^\W_]+", re.sub(r"^\W*please\b", "", _fold(text)))
-    if first is None or first[0] in _ORDERING:
-        return first is not None
-    return _only_asks(text) and (first[0] in _ASKING or "가" <= first[0][0] <= "힣")
+    return set(re.findall(r"[^\W_]+", fold(text)))
 
 
 def _echoes(query: str, evidence: Evidence) -> tuple[set[int], set[int]]:
@@ -695,6 +611,12 @@ def _echoes(query: str, evidence: Evidence) -> tuple[set[int], set[int]]:
         if any(source.id < turn.id and _restates(turn, source, asked) for source in sources):
             (prompts if turn.role == "user" else replies).add(turn.id)
     return replies, prompts
+
+
+def _untold(turn: Turn) -> bool:
+    """Whether a turn is a reply which only says that it isn't known. It would be nearer to the next
+    question than what was told since."""
+    return turn.role == "assistant" and only_declines(turn.text)
 
 
 def _restates(turn: Turn, source: Turn, asked: frozenset[str]) -> bool:
@@ -736,17 +658,5 @@ def _newest_of_same(candidates: Sequence[Candidate], timely: Floats) -> list[Can
         key=lambda i: (turns[i].role == "user", timely[i], turns[i].at, turns[i].id),
     )
     for candidate in (candidates[i] for i in order):
-        newest[_said(candidate.turn.text) or candidate.turn.id] = candidate
+        newest[said(candidate.turn.text) or candidate.turn.id] = candidate
     return list(newest.values())
-
-
-@lru_cache(maxsize=4096)
-def _said(text: str) -> str:
-    """What two turns that say the same have in common; long ones must be equal to the letter."""
-    if len(text) > FOLDED_CHARS:
-        return text
-    return " ".join(_fold(text).split()).rstrip(" .!…")
-
-
-def _fold(text: str) -> str:
-    return unicodedata.normalize("NFC", text).casefold()

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import sqlalchemy as sa
 
 from memory import cipher
+from memory.asking import repeats, subject
 from memory.errors import Busy, UnknownTurn, WordsDamaged
 from memory.log import Log, Making, at_most, delete_turns, get_turns
 from memory.schema import (
@@ -245,8 +246,9 @@ class Memory:
         return rank(query, evidence, k, named, prompt=prompt)
 
     def relevant(self, query: str, k: int = 3, *, now: datetime | None = None) -> list[Hit]:
-        """What a model should be given, at most k hits: see rank.subject and rank.worth_giving."""
-        from memory.rank import repeats, subject, worth_giving
+        """What a model should be given, at most k hits: see asking.subject and
+        rank.worth_giving."""
+        from memory.rank import worth_giving
 
         asked = subject(query)
         hits = self.recall(asked, 3 * k, now=now, prompt=True)

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from memory.embed import SentenceEmbedder
 from memory.rank import Candidate, _restates
 from memory.store import Memory
 from memory.types import Hit, Turn
@@ -57,6 +58,22 @@ def test_a_thousand_turns_of_asking_leave_one_memory_leading(tmp_path: Path) -> 
     memory.close()
     assert led == looks == EXCHANGES // EVERY and len(given) > looks // 2
     assert share(given) < 0.05 and share(listed) < 0.05
+
+
+def test_what_was_asked_in_vain_does_not_hide_what_is_told_later(
+    tmp_path: Path, embedder: SentenceEmbedder
+) -> None:
+    memory = Memory(tmp_path / "chatbot.db", lambda: embedder)
+    memory.remember("user", "my sister Rosalba lives in Ghent", at=NOW - timedelta(days=9))
+    for day, reply in enumerate(("You haven't told me his name.", "His name never came up.")):
+        at = NOW - timedelta(days=8 - day)
+        asked = memory.remember("user", "What is my brother's name?", at=at)
+        memory.remember("assistant", reply, conversation=asked.conversation, at=at)
+    told = memory.remember("user", "my brother Anselm repairs clocks", at=NOW - timedelta(days=2))
+    for query in ("What is my brother's name?", "what's my brother called"):
+        assert [hit.turn.id for hit in memory.relevant(query, now=NOW)][:1] == [told.id]
+        assert all(hit.turn.role == "user" for hit in memory.recall(query, now=NOW))
+    memory.close()
 
 
 def share(hits: list[Hit]) -> float:
