@@ -64,7 +64,7 @@ SHARES = {
     "nothing found": 0.2,  # of the questions of somebody about themselves
     "chatted before": 0.2,
     "in the other language": 0.4,  # of what was chatted before
-    "alone": 0.2,  # of the Korean questions are given nothing but what answers them
+    "alone": 0.2,  # of the questions are given nothing but what answers them
     "English beside": 0.1,  # of the Korean windows have an English memory, too
     "hostile": 0.04,
     "beyond": 0.35,  # of the windows are asked something that they don't answer, too
@@ -279,12 +279,12 @@ class Maker:
                 question = self._of_other(talk, own) or own
                 hits = memory.relevant(question.text, MOST, now=now)
                 self.beside[talk.language] += hits[-1:]
-                if talk.language == "ko":  # where each is asked about few turns
-                    if self._drawn("alone"):
-                        hits = [Hit(turn, 1.0) for turn in question.among(stored)]
-                    else:
-                        most = self.rng.randint(1, MOST)
-                        hits = hits or memory.recall(question.text, most, now=now)
+                if self._drawn("alone"):
+                    hits = [Hit(turn, 1.0) for turn in question.among(stored)] or hits[:1]
+                elif talk.language == "ko":  # where each is asked about few turns
+                    most = self.rng.randint(1, MOST)
+                    hits = hits or memory.recall(question.text, most, now=now)
+                if talk.language == "ko":
                     yield self._quotation(question, stored, hits, now)
                 else:
                     yield self._example(talk, question, stored, hits, now)

@@ -3,7 +3,8 @@
 EXAMPLES is what make.py wrote. Low-rank updates (Hu et al. 2021, arXiv 2106.09685) of the linear
 layers of the upper two thirds are trained on the replies alone. A checkpoint is written every SAVED
 seconds, and when Ctrl-C or --minutes ends it; --resume goes on with it. Beside EXAMPLES it leaves
-gpt.safetensors, which is used once it lies in data/adapter. On two cores it trains some
+gpt.safetensors, which is used once it lies in data/adapter. --start goes on from such a file with
+other examples; with --mean what is left lies half-way from there. On two cores it trains some
 hundred tokens a second; with an accelerator, some ten thousand. Every MEASURED-th example is kept
 out; its loss is printed with each checkpoint.
 """
@@ -14,13 +15,13 @@ import math
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -158,17 +159,31 @@ def measure(model: Any, kept: Sequence[Example]) -> float:
     return total / count
 
 
-def save(updates: dict[str, Update], base: str, path: Path) -> None:
+def save(
+    updates: dict[str, Update], base: str, path: Path, start: Mapping[str, Tensor] | None = None
+) -> None:
     """Write the updates, a SHARE of them: between the model as it was and as it was trained lies
-    one that is good at both (Wortsman et al. 2022, arXiv 2109.01903)."""
+    one that is good at both (Wortsman et al. 2022, arXiv 2109.01903). With the weights that they
+    had at the `start`, as `load` gives them, the mean of both is written, for the same reason.
+    """
     tensors = {
-        f"{name}.{part}": (share * getattr(update, part).detach())
-        .to("cpu", torch.bfloat16)
-        .contiguous()
+        f"{name}.{part}": share * getattr(update, part).detach().cpu()
         for name, update in updates.items()
         for part, share in (("down", 1.0), ("up", SHARE))
     }
-    save_file(tensors, path, metadata={"base": base, "format": "pt"})
+    if start:
+        tensors = {name: (now + start[name].float()) / 2 for name, now in tensors.items()}
+    written = {name: now.to(torch.bfloat16).contiguous() for name, now in tensors.items()}
+    save_file(written, path, metadata={"base": base, "format": "pt"})
+
+
+def load(updates: dict[str, Update], path: Path) -> dict[str, Tensor]:
+    """Give the updates the weights that `save` wrote; these are returned."""
+    tensors = load_file(path)
+    for name, update in updates.items():
+        update.down.data.copy_(tensors[f"{name}.down"])
+        update.up.data.copy_(tensors[f"{name}.up"] / SHARE)
+    return tensors
 
 
 def main() -> int:
@@ -179,7 +194,11 @@ def main() -> int:
         "--minutes", type=float, help="end by then; the learning rate falls by then"
     )
     parser.add_argument("--resume", type=Path, metavar="FILE", help="go on with this checkpoint")
+    parser.add_argument("--start", type=Path, metavar="FILE", help="go on from these weights")
+    parser.add_argument("--mean", action="store_true", help="leave the mean with those of --start")
     arguments = parser.parse_args()
+    if arguments.mean and not arguments.start:
+        parser.error("--mean needs --start: name the weights to take the mean with")
     torch.manual_seed(0)
     files = resolve(DEFAULT_GPT)
     base = origin_of(files.folder)["converted_from_sha256"]
@@ -192,12 +211,13 @@ def main() -> int:
     )
     model.to(device)
     updates = adapt(model)
+    start = load(updates, arguments.start) if arguments.start else None
     for update in updates.values():
         update.to(device)
     examples = read_examples(arguments.examples, tokenizer)
     kept = examples[::MEASURED]
     learnt = [one for at, one in enumerate(examples) if at % MEASURED]
-    return train(model, updates, learnt, kept, arguments, base)
+    return train(model, updates, learnt, kept, arguments, base, start if arguments.mean else None)
 
 
 def train(
@@ -207,7 +227,10 @@ def train(
     kept: Sequence[Example],
     arguments: argparse.Namespace,
     base: str,
+    start: Mapping[str, Tensor] | None = None,
 ) -> int:
+    """Train the updates of `model` on what is to be learnt; what was kept out is measured. See
+    `save` for `start`."""
     rng = random.Random(0)
     trained = [p for update in updates.values() for p in update.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.01, fused=True)
@@ -231,7 +254,7 @@ def train(
     def keep() -> None:
         state = {"trained": trained, "optimiser": optimiser.state_dict(), "step": step}
         torch.save(state, checkpoint)
-        save(updates, base, arguments.examples.with_name(GPT))
+        save(updates, base, arguments.examples.with_name(GPT), start)
         recent = losses[-50:]
         print(
             f"\n{step}/{len(plan)}: loss {sum(recent) / len(recent):.3f}, kept out "

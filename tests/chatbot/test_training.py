@@ -12,16 +12,20 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from chatbot.context import NOTHING_FOUND, QUESTION, told
 from chatbot.models import ModelFiles, trained_for
 from data import make, train
 from data.adapter.train_embedder import TAKEN
+from data.low_rank import Update
 from memory import adapter
 from memory.adapter import Adapter
 from memory.embed import SentenceEmbedder
 from memory.types import Hit, Turn
 from tests.chatbot.tiny import CHATML, chat_like, tiny_llama
+
+MEASURED = ("recall", "beginnings", "changes")  # files of data/evaluation, in LoCoMo's format
 
 # -- the dialogues ---------------------------------------------------------------------------------
 
@@ -42,14 +46,14 @@ def test_every_question_has_evidence_that_is_there_and_an_answer(talks: list[mak
         check_questions(talk, count)
 
 
-def test_beginnings_answer_half_of_what_they_are_asked() -> None:
+def test_beginnings_answer_half_or_more_of_what_they_are_asked() -> None:
     talks = make.beginnings()
-    assert len(talks) >= 60
+    assert len(talks) >= 99
     for talk in talks:
         count = sum(len(session) for session in talk.sessions)
-        assert 4 <= count <= 14
+        assert 4 <= count <= 16
         unanswered = [question for question in talk.questions if not question.evidence]
-        assert 0.3 <= len(unanswered) / len(talk.questions) <= 0.55
+        assert 0.2 <= len(unanswered) / len(talk.questions) <= 0.55
         check_questions(talk, count)
 
 
@@ -112,7 +116,7 @@ def test_nothing_that_is_measured_is_trained_on() -> None:
     folder = Path(make.__file__).parent / "evaluation"
     asked = set(json.loads((folder / "openers.json").read_text("utf-8")))
     names = set()
-    for path in [*folder.glob("recall_*.json"), folder / "beginnings_en.json"]:
+    for path in (path for kind in MEASURED for path in folder.glob(f"{kind}_*.json")):
         for sample in json.loads(path.read_text("utf-8")):
             asked |= {one["question"] for one in sample["qa"]}
             names |= {sample["conversation"]["speaker_a"], sample["conversation"]["speaker_b"]}
@@ -273,6 +277,30 @@ def test_what_was_trained_is_merged_into_the_model(
             plain(ids).logits.softmax(-1), model(ids).logits.float().softmax(-1), atol=0.05, rtol=0
         )
     run(tiny_llama(len(chat_like("gpt2", CHATML))), tmp_path, tmp_path / "examples.checkpoint")
+
+
+def test_training_goes_on_from_what_was_shipped_and_leaves_the_mean(tmp_path: Path) -> None:
+    def trained(seed: int) -> dict[str, Update]:
+        torch.manual_seed(seed)
+        updates = train.adapt(tiny_llama(300), 0)
+        for update in updates.values():
+            update.up.data.normal_()
+        return updates
+
+    first, now = trained(1), trained(2)
+    path = tmp_path / "gpt.safetensors"
+    train.save(first, "base", path)
+    again = train.adapt(tiny_llama(300), 0)
+    start = train.load(again, path)
+    for name, update in again.items():
+        torch.testing.assert_close(update.up, first[name].up, atol=0.03, rtol=0.01)
+        torch.testing.assert_close(update.down, first[name].down, atol=0.03, rtol=0.01)
+    train.save(now, "base", path, start)
+    for name, mean in load_file(path).items():
+        layer, part = name.rsplit(".", 1)
+        half = (getattr(first[layer], part) + getattr(now[layer], part)) / 2
+        half = half * train.SHARE if part == "up" else half
+        torch.testing.assert_close(mean.float(), half.detach(), atol=0.03, rtol=0.02)
 
 
 def test_only_the_built_in_model_gets_what_was_trained_for_it(
