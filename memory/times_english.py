@@ -425,10 +425,13 @@ _RELATION = (
     r"|through|within)(?: the)? \Z"
 )
 _FOR = r"\b(?:to|for|due)(?: on)?(?: the)? \Z"  # moved to 3 May
-_MOVED = (  # "They've pushed it to Tuesday", "due Friday"
-    r"\b(?:(?:bring|brought|bumped|changed|delayed|move[ds]?|pushed|put|rescheduled|shifted|postponed)"
-    r"\b[^.!?\n]{1,40}\bto(?: the)?|due(?: on)?) \Z"
+_MOVING = (
+    r"(?:bring|brought|bumped|changed|delayed|move[ds]?|pushed|put|rescheduled|shifted|postponed)"
 )
+_MOVED = (  # "They've pushed it to Tuesday", "due Friday"
+    rf"\b(?:{_MOVING}\b[^.!?\n]{{1,40}}\bto(?: the)?|due(?: on)?) \Z"
+)
+_MOVED_FROM = rf"\b{_MOVING}\b[^.!?,\n]{{0,30}} from(?: the)? \Z"  # … Monday to Friday
 _ARRANGED = (  # the dentist on Friday
     r"\b(?:appointment|check-?up|class|concert|dentist|exam|flight|funeral|hearing|interview|lesson"
     r"|match|medical|meeting|operation|physio|rehearsal|scan|surgery|test|vet|viewing|visit|wedding)"
@@ -519,9 +522,11 @@ class English(Reader):
             return is_on[0][0] not in "'’" or not compiled(_PAST).search(last_part(before))
         if not isinstance(piece.atom, Cycle):
             return False
+        said = self.plain[max(0, piece.start - REACH) : piece.start]
+        moved = any(compiled(pattern).search(said) for pattern in (_MOVED, _MOVED_FROM))
         if piece.atom.every == "week":
-            return bool(compiled(_MOVED).search(before)) or self._arranged(piece, before)
-        if not compiled(_FOR).search(before):
+            return moved or self._arranged(piece, before)
+        if not moved and not compiled(_FOR).search(before):
             return False
         coming = piece.atom.coming(self.now)
         return coming is not None and coming.since - self.now < piece.atom.soon * spans.DAY
@@ -565,6 +570,9 @@ class English(Reader):
     def _ranged(self, piece: Piece, word: str, start: int) -> Time | None:
         to = compiled(_TO).match(self.plain, piece.end)
         if not to or ("and" in to[0]) != (word == "between"):
+            return None
+        said = self.plain[max(0, piece.start - REACH) : piece.start]
+        if piece.atom.size == "day" and compiled(_MOVED_FROM).search(said):
             return None
         narrower = compiled(_STAGE_AFTER).match(self.plain, to.end())
         match = self.table().match(self.plain, narrower.end() if narrower else to.end())

@@ -699,6 +699,15 @@ def test_tense_tells_which_day_is_meant(text: str, meant: str) -> None:
         ("Train's cancelled, home friday now", "Train's cancelled, home friday (3 May 2024) now"),
         ("Ada stays home till friday", "Ada stays home till friday (3 May 2024)"),
         (
+            "the vet moved us from the 8th to Friday at 4",
+            "the vet moved us from the 8th (8 May 2024) to Friday (3 May 2024) at 4",
+        ),
+        (
+            "She was ill from Monday to Wednesday",
+            "She was ill from Monday (29 April 2024) to Wednesday (1 May 2024)",
+        ),
+        ("rent was put up from May to August", "rent was put up from May to August"),
+        (
             "booked it, out on 7 sept and back on the 21st",
             "booked it, out on 7 sept and back on the 21st (21 September 2023)",
         ),
