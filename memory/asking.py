@@ -123,8 +123,9 @@ def is_question(text: str) -> bool:
 
 def only_declines(text: str) -> bool:
     """Whether a reply only says that it isn't known ("You never told me his name."): any that has
-    words for that and is short."""
-    return len(text) <= UNTOLD_CHARS and _UNTOLD.search(fold(text)) is not None
+    words for that, is short and has no number."""
+    short = len(text) <= UNTOLD_CHARS and not re.search(r"\d", text)
+    return short and _UNTOLD.search(fold(text)) is not None
 
 
 def repeats(text: str, query: str) -> bool:

@@ -77,6 +77,7 @@ def test_replies_that_only_decline(reply: str) -> None:
     [
         "Your brother is called Anselm.", "Got it, I'll remember that.", "걱정할 필요 없어요.",
         "I don't know a better place than the harbour.", "She said that it was blue.",
+        "You didn't say when, so I noted 8 pm.",
         "You said that you moved to Linz.", "What I remember is that you moved to Linz.",
         "I'll keep it in memory.", "I'm not sure you would like it, but Linz is near.",
         "You never told me your shoe size, but with a foot of 26 cm it should be 41 or 42; take"
